@@ -1,0 +1,39 @@
+# Two commands are enough on a machine that has Python 3.10+ and make: `make demo` and `make test`.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format bench clean
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.ready ## run several thousand jobs on an embedded PostgreSQL
+	$(BIN)/pgq-sync demo --embedded
+
+test: $(VENV)/.ready ## run the tests on an embedded PostgreSQL (ARGS="-k dedupe" for some of them)
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.ready ## check style, types and the direction of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.ready ## bring the code into shape
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.ready ## measure latency, throughput and how flat a claim's cost is
+	$(BIN)/python -m benchmarks
+
+clean: ## forget the virtual environment and every cache
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache build dist *.egg-info
+
+$(VENV)/.ready: setup.cfg pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("pgq-sync needs Python 3.10 or newer, this is " + sys.version.split()[0] if sys.version_info < (3, 10) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@

@@ -1,0 +1,55 @@
+"""pgq-sync: a job queue for synchronous Python on PostgreSQL. These are its public names."""
+
+from pgq_sync.app import PgQueuer
+from pgq_sync.engine.worker import Worker, WorkReport
+from pgq_sync.entrypoints.context import Context
+from pgq_sync.entrypoints.executors import (
+    AbstractEntrypointExecutor,
+    DatabaseRetry,
+    DatabaseRetryEntrypointExecutor,
+    EntrypointExecutor,
+    EntrypointExecutorParameters,
+)
+from pgq_sync.errors import (
+    Cancelled,
+    ConfigError,
+    DuplicateJob,
+    Hold,
+    PayloadTooLarge,
+    PgqError,
+    Retry,
+    SchemaError,
+    StoreUnavailable,
+)
+from pgq_sync.models import Job, JobId, JobRecord, NewJob, QueueExecutionMode, RequeueResult
+from pgq_sync.settings import Settings
+from pgq_sync.version import __version__
+
+__all__ = [
+    "AbstractEntrypointExecutor",
+    "Cancelled",
+    "ConfigError",
+    "Context",
+    "DatabaseRetry",
+    "DatabaseRetryEntrypointExecutor",
+    "DuplicateJob",
+    "EntrypointExecutor",
+    "EntrypointExecutorParameters",
+    "Hold",
+    "Job",
+    "JobId",
+    "JobRecord",
+    "NewJob",
+    "PayloadTooLarge",
+    "PgQueuer",
+    "PgqError",
+    "QueueExecutionMode",
+    "RequeueResult",
+    "Retry",
+    "SchemaError",
+    "Settings",
+    "StoreUnavailable",
+    "WorkReport",
+    "Worker",
+    "__version__",
+]

@@ -1,0 +1,262 @@
+"""PgQueuer: wires registry, store and engine together, and holds no logic of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, MutableMapping, Sequence
+from types import TracebackType
+from typing import Any
+
+import psycopg
+from psycopg_pool import ConnectionPool
+
+from pgq_sync.engine.worker import Worker, WorkReport
+from pgq_sync.entrypoints.executors import DatabaseRetry
+from pgq_sync.entrypoints.registry import ExecutorFactory, Handler, Registry
+from pgq_sync.errors import ConfigError
+from pgq_sync.models import OnFailure, QueueExecutionMode
+from pgq_sync.settings import Settings
+from pgq_sync.storage.connections import Connections, ForeignConnection, ForeignPool, OwnPool
+from pgq_sync.storage.jobs import JobBook
+from pgq_sync.storage.memory import MemoryStore
+from pgq_sync.storage.names import Names
+from pgq_sync.storage.postgres import PostgresStore
+from pgq_sync.storage.producer import Producer
+from pgq_sync.storage.schema import Schema
+from pgq_sync.storage.store import Store
+
+Resources = MutableMapping[Any, Any]
+Connect = Callable[[Settings], Connections]
+
+
+class PgQueuer(Producer):
+    """The application's object: enqueues jobs, declares who serves them, and runs them.
+
+    Make it with `from_dsn`, `from_psycopg_pool`, `from_psycopg_connection` or `in_memory`. It may be used from many
+    threads and after a fork; nothing is opened, and no environment read, before it is first used.
+
+    Args:
+        connect: makes the source of connections; None: there is no database.
+        settings: None: `Settings.from_env()`, at first use.
+        resources: the mapping that every job and schedule of the process gets as `context.resources`.
+    """
+
+    def __init__(self, connect: Connect | None, settings: Settings | None, resources: Resources | None) -> None:
+        self.registry = Registry()
+        self.resources: Resources = {} if resources is None else resources
+        super().__init__(lambda: self.store.intake(), lambda: self.settings, self.registry.queue_of)
+        self._connect = connect
+        # Filled at first use by setdefault, which needs no lock: none can be held while a process forks.
+        self._made: dict[str, Any] = {} if settings is None else {"settings": settings}
+
+    @classmethod
+    def from_dsn(
+        cls, dsn: str | None = None, *, settings: Settings | None = None, resources: Resources | None = None
+    ) -> PgQueuer:
+        """On a connection pool of its own.
+
+        Args:
+            dsn: the database; without one `Settings.dsn`, then `PGQ_DSN`, `DATABASE_URL` and libpq's `PG*` variables
+                tell it.
+            settings: by default those of the environment's `PGQ_*` variables.
+            resources: shared by all jobs and schedules of the process.
+
+        Raises:
+            ConfigError: at first use: nothing names a database, or the DSN cannot be parsed.
+        """
+        return cls(lambda settings: OwnPool(settings, dsn), settings, resources)
+
+    @classmethod
+    def from_psycopg_pool(
+        cls, pool: ConnectionPool[Any], *, settings: Settings | None = None, resources: Resources | None = None
+    ) -> PgQueuer:
+        """On the caller's psycopg_pool, which is never closed; a worker's listener connects apart, with its parameters."""
+        return cls(lambda settings: ForeignPool(pool, settings), settings, resources)
+
+    @classmethod
+    def from_psycopg_connection(
+        cls, connection: psycopg.Connection[Any], *, settings: Settings | None = None, resources: Resources | None = None
+    ) -> PgQueuer:
+        """On the caller's connection, in whatever transaction it is in; it is never closed.
+
+        Unless the connection is in autocommit, the caller commits, as with any statement. A worker opens connections
+        of its own with the same parameters.
+        """
+        return cls(lambda settings: ForeignConnection(connection, settings), settings, resources)
+
+    @classmethod
+    def in_memory(cls, *, settings: Settings | None = None, resources: Resources | None = None) -> PgQueuer:
+        """Without a database: the same behaviour within one process, for tests and first steps."""
+        return cls(None, settings, resources)
+
+    @property
+    def settings(self) -> Settings:
+        """The settings in force.
+
+        Raises:
+            ConfigError: a `PGQ_*` variable cannot be used.
+        """
+        made: Settings = self._made.get("settings") or self._made.setdefault("settings", Settings.from_env())
+        return made
+
+    @property
+    def store(self) -> Store:
+        """Where the jobs are: for tests and for tools that are built on top."""
+        made: Store = self._made.get("store") or self._made.setdefault("store", self._make_store())
+        return made
+
+    @property
+    def jobs(self) -> JobBook:
+        """The jobs themselves: get, find, count, requeue."""
+        return JobBook(self.store)
+
+    @property
+    def schema(self) -> Schema:
+        """The tables: install, upgrade, verify, uninstall, durability, autovac.
+
+        Raises:
+            ConfigError: there is no database.
+        """
+        if self._connect is None:
+            raise ConfigError("an in-memory PgQueuer has no schema: nothing needs to be installed")
+        return Schema(self._connections, self._names)
+
+    def on(self, connection: Any) -> Producer:
+        """The calls `enqueue` and `enqueue_many`, bound to the caller's connection and its transaction.
+
+        Args:
+            connection: a psycopg connection or cursor, a Django connection or its alias, an SQLAlchemy Session,
+                Connection or scoped_session. In memory it changes nothing.
+
+        Raises:
+            TypeError: at enqueue: it is none of these, or an async one.
+            ConnectionError: at enqueue: it is closed.
+        """
+        return Producer(lambda: self.store.intake(connection), lambda: self.settings, self.registry.queue_of)
+
+    def entrypoint(
+        self,
+        name: str,
+        *,
+        queue: str | None = None,
+        retry: DatabaseRetry | None = None,
+        on_failure: OnFailure = "fail",
+        executor_factory: ExecutorFactory | None = None,
+        accepts_context: bool | None = None,
+        store_result: bool = False,
+        keep_history: bool = True,
+    ) -> Callable[[Handler], Handler]:
+        """Registers the decorated function as the one that serves jobs of this name. It stays a plain callable.
+
+        The function takes the job, and the context as well if a parameter is annotated with `Context`.
+
+        Args:
+            name: 1 to 200 characters, once per application.
+            queue: where its jobs are enqueued unless the caller names another queue than "default".
+            retry: when to try a failed job again through the database.
+            on_failure: "fail": a job that failed for good goes to history; "hold": it is parked for a person.
+            executor_factory: makes the strategy by which the function is called; gets `EntrypointExecutorParameters`.
+            accepts_context: overrides what the annotations say.
+            store_result: keep what the function returns, as JSON.
+            keep_history: False forgets jobs that succeeded.
+
+        Raises:
+            ValueError: a value is out of range, or the name is registered already.
+            TypeError: the function is async, a generator, or cannot be called with a job.
+        """
+        return self.registry.entrypoint(
+            name,
+            queue=queue,
+            retry=retry,
+            on_failure=on_failure,
+            executor_factory=executor_factory,
+            accepts_context=accepts_context,
+            store_result=store_result,
+            keep_history=keep_history,
+        )
+
+    def worker(
+        self,
+        *,
+        concurrency: int | None = None,
+        queues: Sequence[str] | None = None,
+        entrypoints: Sequence[str] | None = None,
+        mode: QueueExecutionMode = QueueExecutionMode.continuous,
+        batch_size: int | None = None,
+        max_jobs: int | None = None,
+        name: str | None = None,
+        **settings: Any,
+    ) -> Worker:
+        """A worker that is not started yet.
+
+        Args:
+            concurrency: how many jobs run at once; by default `Settings.concurrency`.
+            queues: only jobs of these queues; None: of all.
+            entrypoints: only these of the registered entrypoints; None: all of them.
+            mode: drain stops when nothing is claimable now and nothing runs; deferred jobs do not keep it.
+            batch_size: the most jobs to claim at once; None adapts it to how long jobs take.
+            max_jobs: stop after so many.
+            name: how the fleet calls this worker; by default host and process id.
+            settings: further fields of `Settings` for this worker: poll_interval, shutdown_timeout ...
+
+        Raises:
+            ConfigError: nothing is registered, an entrypoint is unknown, or a value is out of range.
+        """
+        chosen = self._worker_settings(concurrency=concurrency, batch_size=batch_size, **settings)
+        if max_jobs is not None and max_jobs < 1:
+            raise ConfigError(f"max_jobs={max_jobs!r}: a whole number from 1 up is accepted")
+        return Worker(
+            self.store.for_engine(),
+            self.registry,
+            chosen,
+            resources=self.resources,
+            enqueue=self.enqueue,
+            queues=queues,
+            entrypoints=entrypoints,
+            mode=QueueExecutionMode(mode),
+            max_jobs=max_jobs,
+            name=name,
+        )
+
+    def run(self, **options: Any) -> WorkReport:
+        """Runs a worker, with the options of `worker`, until it is stopped by SIGTERM or SIGINT or has drained.
+
+        Returns:
+            What it did.
+
+        Raises:
+            SchemaError: the database's schema is missing or not this version's.
+            StoreUnavailable: the database could not be reached at the start.
+        """
+        return self.worker(**options).run()
+
+    def drain(self, **options: Any) -> WorkReport:
+        """Works until nothing is claimable now and nothing runs, and tells what was done. Options as in `worker`."""
+        return self.run(mode=QueueExecutionMode.drain, **options)
+
+    def close(self) -> None:
+        """Closes what this object opened; later use opens again."""
+        if store := self._made.get("store"):
+            store.close()
+
+    def __enter__(self) -> PgQueuer:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self.close()
+
+    @property
+    def _connections(self) -> Connections:
+        if self._connect is None:
+            raise ConfigError("an in-memory PgQueuer has no database")
+        made: Connections = self._made.get("connections") or self._made.setdefault("connections", self._connect(self.settings))
+        return made
+
+    @property
+    def _names(self) -> Names:
+        return Names(self.settings.prefix, self.settings.schema)
+
+    def _make_store(self) -> Store:
+        return PostgresStore(self._connections, self._names) if self._connect else MemoryStore()
+
+    def _worker_settings(self, **changes: Any) -> Settings:
+        return self.settings.replace(**{name: value for name, value in changes.items() if value is not None})

@@ -1,0 +1,164 @@
+"""Writes outcomes in batches, in a thread of its own: takes one, then all that wait, writes, repeats.
+
+No timer: nothing is delayed when there is little to do, and batches grow by themselves under load.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import queue
+import random
+import threading
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Protocol
+from uuid import UUID
+
+from pgq_sync.engine.runner import failure
+from pgq_sync.errors import StoreUnavailable
+from pgq_sync.models import Claim, Outcome, Settled, Settlement
+
+logger = logging.getLogger("pgq_sync.engine")
+
+MOST = 1_000  # outcomes in one batch
+BACKLOG = 5_000  # unwritten outcomes at which no more jobs are claimed
+_BLOCKED_DELAY = 0.2  # seconds until a locked row is tried again
+_LONGEST_DELAY = 5.0
+
+
+class Settling(Protocol):
+    """The part of a store that the completer needs."""
+
+    def settle(self, worker_id: UUID, settlements: Sequence[Settlement]) -> Settled: ...
+
+
+class Completer:
+    """Owns every outcome from the end of its attempt until it is written.
+
+    Args:
+        store: writes them.
+        worker_id: in whose name.
+        on_written: called after each batch.
+    """
+
+    def __init__(self, store: Settling, worker_id: UUID, on_written: Callable[[], None]) -> None:
+        self.counts: Counter[str] = Counter()  # written outcomes by status, and "lost"
+        self._store = store
+        self._worker_id = worker_id
+        self._on_written = on_written
+        self._outcomes: queue.SimpleQueue[Settlement | None] = queue.SimpleQueue()
+        # The claims whose outcome is not written yet, by job. Whatever is not here under its fence is not written.
+        self._open: dict[int, int] = {}
+
+    def expect(self, claims: Sequence[Claim]) -> None:
+        """Notes claims as open. To be called before their jobs can run."""
+        for claim in claims:
+            self._open[claim.job.id] = claim.fence
+
+    def put(self, settlement: Settlement) -> None:
+        """Takes an outcome. Of several for one claim the first counts."""
+        self._outcomes.put(settlement)
+
+    @property
+    def idle(self) -> bool:
+        """Whether everything claimed so far is written."""
+        return not self._open
+
+    @property
+    def overloaded(self) -> bool:
+        """Whether so much is unwritten that no more should be claimed."""
+        return self._outcomes.qsize() > BACKLOG
+
+    def close(self) -> None:
+        """Lets the thread end when it has written what was put before."""
+        self._outcomes.put(None)
+
+    def run(self, stopping: threading.Event) -> None:
+        """The thread: until `close`, or until `stopping` while the store is away."""
+        blocked: list[Settlement] = []
+        closing = False
+        while not closing or blocked:
+            batch, closing = self._take(blocked, closing)
+            blocked = list(self._write(batch, stopping).blocked) if batch else []
+            if stopping.is_set():
+                return
+
+    def _take(self, blocked: list[Settlement], closing: bool) -> tuple[list[Settlement], bool]:
+        """What is to be written now; what was locked before waits a little, unless something else comes."""
+        taken: list[Settlement] = []
+        try:
+            first = self._outcomes.get(timeout=_BLOCKED_DELAY if blocked else None)
+            while first is not None:
+                taken.append(first)
+                if len(taken) >= MOST:
+                    break
+                first = self._outcomes.get_nowait()
+            closing = closing or first is None
+        except queue.Empty:
+            pass
+        return self._still_open([*blocked, *taken]), closing
+
+    def _still_open(self, batch: Sequence[Settlement]) -> list[Settlement]:
+        chosen: dict[int, Settlement] = {}
+        for each in batch:
+            # Claimed again since, or settled already: a later outcome of the old claim has no say.
+            if self._open.get(each.claim.job.id) == each.claim.fence:
+                chosen.setdefault(each.claim.job.id, each)
+        return list(chosen.values())
+
+    def _write(self, batch: Sequence[Settlement], stopping: threading.Event) -> Settled:
+        delay = 0.1
+        while True:
+            try:
+                settled = self._settle(batch)
+                break
+            except StoreUnavailable as error:
+                logger.warning("%s outcomes wait for the database: %s", len(batch), error)
+                if stopping.wait(delay * random.uniform(0.5, 1.5)):
+                    return Settled(blocked=batch)
+                delay = min(delay * 2, _LONGEST_DELAY)
+        for each in settled.written:
+            self.counts[each.outcome.status] += 1
+            self._forget(each)
+        for each in settled.lost:
+            self.counts["lost"] += 1
+            job = each.claim.job
+            logger.error(
+                "job %s of %s was no longer ours: its outcome %r is not written", job.id, job.entrypoint, each.outcome.status
+            )
+            self._forget(each)
+        self._on_written()
+        return settled
+
+    def _forget(self, settlement: Settlement) -> None:
+        if self._open.get(settlement.claim.job.id) == settlement.claim.fence:
+            del self._open[settlement.claim.job.id]
+
+    def _settle(self, batch: Sequence[Settlement]) -> Settled:
+        """Writes a batch; where one outcome spoils it, finds that one and writes the others."""
+        try:
+            return self._store.settle(self._worker_id, batch)
+        except StoreUnavailable:
+            raise
+        except Exception as error:
+            if len(batch) > 1:
+                half = len(batch) // 2
+                return _joined(self._settle(batch[:half]), self._settle(batch[half:]))
+            logger.error("the outcome of job %s cannot be stored: %s", batch[0].claim.job.id, error)
+            return self._store.settle(self._worker_id, [_unstorable(batch[0], error)])
+
+
+def _unstorable(settlement: Settlement, error: Exception) -> Settlement:
+    reason = f"the attempt ended as {settlement.outcome.status}, but its outcome cannot be stored: {error}"
+    plain = json.loads(json.dumps(reason).replace("\\u0000", ""))
+    outcome = Outcome(status="failed", error=failure(settlement.claim.job, type(error).__name__, plain))
+    return Settlement(settlement.claim, outcome)
+
+
+def _joined(first: Settled, second: Settled) -> Settled:
+    return Settled(
+        written=[*first.written, *second.written],
+        blocked=[*first.blocked, *second.blocked],
+        lost=[*first.lost, *second.lost],
+    )

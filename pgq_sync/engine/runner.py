@@ -1,0 +1,109 @@
+"""One attempt, from a claimed job to its outcome. Runs in the pool's threads, never raises and does no queue I/O."""
+
+from __future__ import annotations
+
+import json
+import logging
+import traceback
+from collections.abc import Callable, MutableMapping
+from typing import Any
+
+import msgspec
+
+from pgq_sync.entrypoints.context import Context
+from pgq_sync.entrypoints.executors import EntrypointExecutorParameters
+from pgq_sync.entrypoints.registry import Registry
+from pgq_sync.errors import Cancelled, Hold, Retry
+from pgq_sync.models import Claim, Job, Outcome
+
+logger = logging.getLogger("pgq_sync.engine")
+
+_MOST_MESSAGE = 2_000  # characters of an error's message, and
+_MOST_TRACEBACK = 20_000  # of its traceback that are kept
+
+
+class Runner:
+    """Runs attempts.
+
+    Args:
+        registry: where the functions are.
+        resources: the mapping that all jobs share.
+        enqueue: for `context.enqueue`.
+    """
+
+    def __init__(self, registry: Registry, resources: MutableMapping[Any, Any], enqueue: Callable[..., Any]) -> None:
+        self._registry = registry
+        self._resources = resources
+        self._enqueue = enqueue
+
+    def run(self, claim: Claim, entered: Callable[[Context], None]) -> Outcome:
+        """Runs one attempt; `entered` gets its context, by which it can be asked to stop."""
+        job = claim.job
+        try:
+            entrypoint = self._registry.get(job.entrypoint)
+            context = Context(job, self._resources, self._enqueue)
+            entered(context)
+            value = entrypoint.executor.execute(job, context)
+            return _success(entrypoint.parameters, value)
+        except Retry as retry:
+            return Outcome(status="retried", delay=retry.delay, error=_error(job, retry.__cause__ or retry))
+        except Hold as hold:
+            return Outcome(status="held", error=_error(job, hold.__cause__ or hold))
+        except Cancelled as cancelled:
+            return Outcome(status="cancelled", error=_error(job, cancelled))
+        except BaseException as error:
+            # SystemExit and KeyboardInterrupt too: a job may end itself, not the worker.
+            return self._failure(job, error)
+
+    def _failure(self, job: Job, error: BaseException) -> Outcome:
+        logger.warning(
+            "job %s of %s failed at attempt %s: %s",
+            *(job.id, job.entrypoint, job.attempt, f"{type(error).__name__}: {_message(error)}"),
+            extra={"job_id": job.id, "entrypoint": job.entrypoint},
+        )
+        hold = self._registry.get(job.entrypoint).parameters.on_failure == "hold"
+        return Outcome(status="held" if hold else "failed", error=_error(job, error))
+
+
+def failure(job: Job, type_name: str, reason: str) -> str:
+    """An entry of a job's errors for which there was no exception."""
+    return json.dumps({"attempt": job.attempt, "type": type_name, "message": reason, "worker_id": str(job.worker_id)})
+
+
+def _success(parameters: EntrypointExecutorParameters, value: Any) -> Outcome:
+    keep = parameters.keep_history
+    if not parameters.store_result or value is None:
+        return Outcome(status="succeeded", keep=keep)
+    return Outcome(status="succeeded", result=msgspec.json.encode(value).decode(), keep=keep)
+
+
+def _error(job: Job, error: BaseException) -> str:
+    return json.dumps(
+        {
+            "attempt": job.attempt,
+            "type": f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins."),
+            "message": _message(error),
+            "traceback": _cut(_storable("".join(traceback.format_exception(error))), _MOST_TRACEBACK),
+            "worker_id": str(job.worker_id),
+        }
+    )
+
+
+def _message(error: BaseException) -> str:
+    try:
+        text = str(error)
+    except Exception as broken:
+        text = f"(its message could not be made: {type(broken).__name__})"
+    return _cut(_storable(text), _MOST_MESSAGE)
+
+
+def _storable(text: str) -> str:
+    """`text` without what PostgreSQL's jsonb refuses."""
+    return text.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode()
+
+
+def _cut(text: str, most: int) -> str:
+    """Beginning and end of `text`, since a traceback's end tells most."""
+    if len(text) <= most:
+        return text
+    return f"{text[: most // 3]}\n... {len(text) - most:,} characters left out ...\n{text[-most * 2 // 3 :]}"

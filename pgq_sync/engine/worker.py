@@ -1,0 +1,243 @@
+"""The life of a worker: starts its threads, waits, and stops them in the order that loses nothing."""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from types import FrameType, TracebackType
+from typing import Any
+from uuid import uuid4
+
+from pgq_sync.engine.completer import Completer
+from pgq_sync.engine.keeper import Keeper
+from pgq_sync.engine.listener import Listener
+from pgq_sync.engine.runner import Runner, failure
+from pgq_sync.engine.slots import Slots
+from pgq_sync.engine.threads import BackgroundThread
+from pgq_sync.entrypoints.registry import Registry
+from pgq_sync.errors import ConfigError
+from pgq_sync.models import Claim, Outcome, QueueExecutionMode, Settlement, WorkerInfo
+from pgq_sync.settings import Settings
+from pgq_sync.storage.store import Store
+from pgq_sync.version import __version__
+
+logger = logging.getLogger("pgq_sync.engine")
+
+_LAST_WORDS = 1.0  # seconds that jobs get to notice that they were asked to stop
+_FLUSH = 10.0  # seconds to write the last outcomes
+
+
+@dataclass(frozen=True, slots=True)
+class WorkReport:
+    """What a worker did.
+
+    Attributes:
+        counts: attempts by outcome: succeeded, failed, cancelled, retried, held, released; and lost ones.
+        requeued: jobs that still ran when the time to stop was over and were put back.
+    """
+
+    counts: Mapping[str, int]
+    requeued: int = 0
+
+
+class Worker:
+    """Runs jobs; made by `PgQueuer.worker`, which documents the options.
+
+    A context manager: it starts on entering, and on leaving it stops and waits for running jobs.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        registry: Registry,
+        settings: Settings,
+        *,
+        resources: MutableMapping[Any, Any],
+        enqueue: Callable[..., Any],
+        queues: Sequence[str] | None,
+        entrypoints: Sequence[str] | None,
+        mode: QueueExecutionMode,
+        max_jobs: int | None,
+        name: str | None,
+    ) -> None:
+        self.info = WorkerInfo(
+            worker_id=uuid4(),
+            name=name or f"{socket.gethostname()}:{os.getpid()}",
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            version=__version__,
+            queues=tuple(sorted(set(queues))) if queues is not None else None,
+            entrypoints=_served(registry, entrypoints),
+            slots=settings.concurrency,
+        )
+        self._store = store
+        self._settings = settings
+        # What ends the work: a signal's number, a crash, or None. A SimpleQueue may be put to from a signal's handler.
+        self._mailbox: queue.SimpleQueue[int | BaseException | None] = queue.SimpleQueue()
+        self._started = False
+        self._report = WorkReport({})
+
+        worker_id = self.info.worker_id
+        self._listener = Listener(store, self.info, settings.poll_interval, mode, max_jobs, lambda: self._mailbox.put(None))
+        self._completer = Completer(store, worker_id, self._listener.written)
+        self._slots = Slots(
+            settings.concurrency,
+            Runner(registry, resources, enqueue).run,
+            self._completer.put,
+            self._listener.wake,
+            batch_size=settings.batch_size,
+            max_stuck=settings.max_stuck,
+        )
+        self._listener.serve(self._slots, self._completer)
+        self._keeper = Keeper(
+            store, self.info, settings.beat_interval, settings.liveness_limit, settings.retention, self._listener.set_peers
+        )
+        self._threads = {
+            "listener": BackgroundThread("pgq-listener", self._listener.run, self._crashed),
+            "completer": BackgroundThread("pgq-completer", self._completer.run, self._crashed),
+            "keeper": BackgroundThread("pgq-keeper", self._keeper.run, self._crashed),
+        }
+
+    @property
+    def listening(self) -> threading.Event:
+        """Set while jobs are noticed as they are enqueued."""
+        return self._listener.listening
+
+    def start(self) -> None:
+        """Starts the threads and returns.
+
+        Raises:
+            SchemaError: the database's schema is missing or not this version's.
+            StoreUnavailable: the database cannot be reached.
+            RuntimeError: the worker was started before; make a new one.
+        """
+        if self._started:
+            raise RuntimeError("a worker starts once: make a new one with pgq.worker()")
+        self._store.require_schema()
+        self._started = True
+        self._keeper.register()
+        self._slots.start()
+        for thread in self._threads.values():
+            thread.start()
+        logger.info(
+            "worker %s started: %s slots, entrypoints %s", self.info.name, self.info.slots, ", ".join(self.info.entrypoints)
+        )
+
+    def request_stop(self) -> None:
+        """Makes `run` stop; returns at once. May be called from a signal's handler."""
+        self._mailbox.put(signal.SIGTERM)
+
+    def stop(self, timeout: timedelta | float | None = None) -> WorkReport:
+        """Stops claiming, gives back what has not started, waits for running jobs, writes every outcome.
+
+        Args:
+            timeout: how long to wait for running jobs, in seconds or as a timedelta; by default
+                `Settings.shutdown_timeout`. Jobs that still run then are asked to stop and put back into the queue.
+
+        Returns:
+            What the worker did. Stopping twice returns the same again.
+        """
+        if not self._started or self._report.counts:
+            return self._report
+        started = time.monotonic()
+        self._threads["listener"].stop()
+        self._listener.wake()
+        self._keeper.stopping()
+        self._threads["listener"].join()
+        self._settle(self._slots.take_back(), lambda claim: Outcome(status="released"))
+        requeued = 0 if self._slots.close(_seconds(timeout, self._settings.shutdown_timeout)) else self._requeue_running()
+        self._completer.close()
+        if not self._threads["completer"].join(_FLUSH):
+            logger.error("the last outcomes could not be written: those jobs run again")
+            self._threads["completer"].stop()
+        self._threads["keeper"].stop()
+        self._threads["keeper"].join(_FLUSH)
+        self._keeper.deregister()
+        self._report = WorkReport(dict(self._completer.counts), requeued)
+        logger.info("worker %s stopped after %.1f s: %s", self.info.name, time.monotonic() - started, self._report)
+        return self._report
+
+    def run(self) -> WorkReport:
+        """Starts, works until a signal (SIGTERM, SIGINT), `request_stop` or the end of a drain, and stops.
+
+        Signals are handled only where `run` is called in the main thread.
+
+        Raises:
+            The error of a thread that crashed, after an orderly stop.
+        """
+        with self._signals():
+            self.start()
+            reason = self._mailbox.get()
+        report = self.stop()
+        if isinstance(reason, BaseException):
+            raise reason
+        return report
+
+    def __enter__(self) -> Worker:
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self.stop()
+
+    def _requeue_running(self) -> int:
+        """Asks what still runs to stop, and puts back what does not."""
+        self._slots.cancel_running()
+        if self._slots.join(_LAST_WORDS):
+            return 0
+        running = self._slots.cancel_running()
+        logger.warning("put back %s jobs that still run: %s", len(running), [claim.job.id for claim in running])
+        self._settle(running, _interrupted)
+        return len(running)
+
+    def _settle(self, claims: Sequence[Claim], outcome: Callable[[Claim], Outcome]) -> None:
+        for claim in claims:
+            self._completer.put(Settlement(claim, outcome(claim)))
+
+    def _crashed(self, thread: str, error: BaseException) -> None:
+        self._mailbox.put(error)
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def handle(number: int, frame: FrameType | None) -> None:
+            self._mailbox.put(number)
+
+        before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _served(registry: Registry, entrypoints: Sequence[str] | None) -> tuple[str, ...]:
+    known = registry.names()
+    unknown = [name for name in entrypoints or () if name not in known]
+    if unknown:
+        raise ConfigError(f"entrypoints {unknown} are not registered; known: {', '.join(known) or 'none'}")
+    if not known:
+        raise ConfigError("no entrypoint is registered: decorate a function with @pgq.entrypoint(...) before running a worker")
+    return tuple(sorted(set(entrypoints or known)))
+
+
+def _interrupted(claim: Claim) -> Outcome:
+    return Outcome(status="retried", error=failure(claim.job, "Interrupted", "the worker stopped while the job ran"))
+
+
+def _seconds(timeout: timedelta | float | None, default: timedelta) -> float:
+    if timeout is None:
+        timeout = default
+    return timeout.total_seconds() if isinstance(timeout, timedelta) else timeout

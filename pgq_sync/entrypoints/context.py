@@ -1,0 +1,55 @@
+"""What a handler gets beside its job."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, MutableMapping
+from typing import Any
+
+from pgq_sync.errors import Cancelled
+from pgq_sync.models import Job
+
+logger = logging.getLogger("pgq_sync.job")
+
+
+class JobLog(logging.LoggerAdapter[logging.Logger]):
+    """A logger whose records bear the job's id and entrypoint as fields."""
+
+    def __init__(self, job: Job) -> None:
+        super().__init__(logger, {"job_id": job.id, "entrypoint": job.entrypoint})
+
+
+class Context:
+    """The surroundings of one attempt.
+
+    Args:
+        job: the job that runs.
+        resources: the mapping that all jobs and schedules of the process share.
+        enqueue: enqueues further jobs, with the arguments of `PgQueuer.enqueue`.
+    """
+
+    __slots__ = ("_log", "cancelled", "enqueue", "job", "resources")
+
+    def __init__(self, job: Job, resources: MutableMapping[Any, Any], enqueue: Callable[..., Any]) -> None:
+        self.job = job
+        self.resources = resources
+        self.enqueue = enqueue
+        self.cancelled = threading.Event()
+        self._log: JobLog | None = None
+
+    def check(self) -> None:
+        """To be called now and then by a long handler.
+
+        Raises:
+            Cancelled: the job was asked to stop.
+        """
+        if self.cancelled.is_set():
+            raise Cancelled("the job was asked to stop")
+
+    @property
+    def log(self) -> JobLog:
+        """A logger that names the job in every record."""
+        if self._log is None:
+            self._log = JobLog(self.job)
+        return self._log

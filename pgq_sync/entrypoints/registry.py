@@ -1,0 +1,112 @@
+"""What the user declares: which function serves which name, and how."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar, get_args
+
+from pgq_sync.entrypoints.executors import (
+    AbstractEntrypointExecutor,
+    DatabaseRetry,
+    DatabaseRetryEntrypointExecutor,
+    EntrypointExecutor,
+    EntrypointExecutorParameters,
+)
+from pgq_sync.entrypoints.signature import context_parameter, describe
+from pgq_sync.models import OnFailure
+from pgq_sync.storage.intake import check_name
+
+Handler = TypeVar("Handler", bound=Callable[..., Any])
+ExecutorFactory = Callable[[EntrypointExecutorParameters], AbstractEntrypointExecutor]
+
+
+@dataclass(frozen=True, slots=True)
+class Entrypoint:
+    """A registered function, ready to be called."""
+
+    parameters: EntrypointExecutorParameters
+    executor: AbstractEntrypointExecutor
+
+
+class Registry:
+    """The entrypoints of one application. Functions are registered at import; workers read."""
+
+    def __init__(self) -> None:
+        self._entrypoints: dict[str, Entrypoint] = {}
+
+    def get(self, name: str) -> Entrypoint:
+        """The entrypoint of that name.
+
+        Raises:
+            KeyError: there is none.
+        """
+        return self._entrypoints[name]
+
+    def names(self) -> tuple[str, ...]:
+        """The names of all entrypoints, in the order of registration."""
+        return tuple(self._entrypoints)
+
+    def queue_of(self, name: str) -> str | None:
+        """The queue that the entrypoint was declared with, if any."""
+        entrypoint = self._entrypoints.get(name)
+        return entrypoint.parameters.queue if entrypoint else None
+
+    def entrypoint(
+        self,
+        name: str,
+        *,
+        queue: str | None = None,
+        retry: DatabaseRetry | None = None,
+        on_failure: OnFailure = "fail",
+        executor_factory: ExecutorFactory | None = None,
+        accepts_context: bool | None = None,
+        store_result: bool = False,
+        keep_history: bool = True,
+    ) -> Callable[[Handler], Handler]:
+        """The decorator behind `PgQueuer.entrypoint`, which documents it."""
+        check_name("entrypoint", name)
+        if queue is not None:
+            check_name("queue", queue)
+        if on_failure not in get_args(OnFailure):
+            raise ValueError(f"on_failure={on_failure!r}: 'fail' or 'hold' is accepted")
+        if retry is not None and not isinstance(retry, DatabaseRetry):
+            raise ValueError(f"retry={retry!r}: a DatabaseRetry is accepted")
+        for option, value in (("store_result", store_result), ("keep_history", keep_history)):
+            if not isinstance(value, bool):
+                raise ValueError(f"{option}={value!r}: True or False is accepted")
+        if accepts_context not in (None, True, False):
+            raise ValueError(f"accepts_context={accepts_context!r}: True, False or None is accepted")
+        self._refuse_second(name)
+
+        def register(func: Handler) -> Handler:
+            if not callable(func):
+                raise TypeError(f"entrypoint {name!r} decorates {func!r}, which cannot be called")
+            parameters = EntrypointExecutorParameters(
+                name=name,
+                func=func,
+                context_parameter=context_parameter(func, accepts_context),
+                queue=queue,
+                on_failure=on_failure,
+                store_result=store_result,
+                keep_history=keep_history,
+            )
+            self._refuse_second(name)
+            self._entrypoints[name] = Entrypoint(parameters, _executor(parameters, executor_factory, retry))
+            return func
+
+        return register
+
+    def _refuse_second(self, name: str) -> None:
+        if name in self._entrypoints:
+            holder = describe(self._entrypoints[name].parameters.func)
+            raise ValueError(f"entrypoint {name!r} is registered already, for {holder}: names must be unique")
+
+
+def _executor(
+    parameters: EntrypointExecutorParameters, factory: ExecutorFactory | None, retry: DatabaseRetry | None
+) -> AbstractEntrypointExecutor:
+    executor = (factory or EntrypointExecutor)(parameters)
+    if not isinstance(executor, AbstractEntrypointExecutor):
+        raise TypeError(f"executor_factory of {parameters.name!r} returned {executor!r}, which is no AbstractEntrypointExecutor")
+    return DatabaseRetryEntrypointExecutor(parameters, retry, executor) if retry else executor

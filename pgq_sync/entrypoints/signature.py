@@ -1,0 +1,94 @@
+"""Reads from a function's signature how a handler is to be called, and refuses what could never run."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from pgq_sync.entrypoints.context import Context
+
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+def context_parameter(func: Callable[..., Any], accepts_context: bool | None, context_type: type = Context) -> str | None:
+    """By which name `func` wants its context, or None if it wants none.
+
+    Args:
+        func: a function, method, partial or callable object.
+        accepts_context: True and False override what the annotations say.
+        context_type: the annotation to look for.
+
+    Raises:
+        TypeError: `func` cannot be called with a job, or not with a job and a context.
+    """
+    refuse_async(func)
+    parameters = _parameters(func)
+    if parameters is None or accepts_context is False:
+        return None
+    others = parameters[1:] if parameters and parameters[0].kind in (*_POSITIONAL, inspect.Parameter.VAR_POSITIONAL) else None
+    if others is None:
+        raise TypeError(f"{describe(func)} takes no positional argument: it is called with the job")
+    annotated = next((each for each in others if _names_type(each.annotation, context_type)), None)
+    chosen = annotated or _second(others, forced=accepts_context is True)
+    required = [each.name for each in others if each is not chosen and _is_required(each)]
+    if required:
+        raise TypeError(
+            f"{describe(func)} needs {', '.join(required)} too: it is called with a job, and a context if it wants one"
+        )
+    if accepts_context is True and chosen is None:
+        raise TypeError(f"{describe(func)} has no parameter that could take the context, but accepts_context=True")
+    if chosen is not None and chosen.kind is inspect.Parameter.POSITIONAL_ONLY:
+        raise TypeError(f"{describe(func)}: the context is passed by name, but {chosen.name} is positional-only")
+    return chosen.name if chosen is not None else None
+
+
+def refuse_async(func: Callable[..., Any]) -> None:
+    """Raises TypeError where calling `func` would only make a coroutine or a generator, and run nothing."""
+    inner = func
+    while isinstance(inner, functools.partial):
+        inner = inner.func
+    called = inner if inspect.isroutine(inner) else getattr(inner, "__call__", inner)  # noqa: B004  the method itself is wanted
+    if inspect.iscoroutinefunction(called) or inspect.isasyncgenfunction(called):
+        raise TypeError(
+            f"{describe(func)} is async: handlers run in threads. Make it a plain function, "
+            "or call it from one: def handler(job): asyncio.run(func(job))"
+        )
+    if inspect.isgeneratorfunction(called):
+        raise TypeError(f"{describe(func)} is a generator: calling it would run nothing. Make it a plain function")
+
+
+def describe(func: Callable[..., Any]) -> str:
+    """How errors name a function."""
+    return str(getattr(func, "__qualname__", None) or repr(func))
+
+
+def _parameters(func: Callable[..., Any]) -> list[inspect.Parameter] | None:
+    try:
+        return list(inspect.signature(func, eval_str=True).parameters.values())
+    except (NameError, AttributeError, SyntaxError, TypeError):
+        # An annotation that exists for type checkers only stays a string.
+        return list(inspect.signature(func).parameters.values())
+    except ValueError:
+        return None  # some built-in functions do not tell
+
+
+def _names_type(annotation: Any, wanted: type) -> bool:
+    if isinstance(annotation, str):
+        return annotation.strip("\"' ").rsplit(".", 1)[-1] == wanted.__name__
+    return isinstance(annotation, type) and issubclass(annotation, wanted)
+
+
+def _second(others: list[inspect.Parameter], *, forced: bool) -> inspect.Parameter | None:
+    """The parameter after the job, if it can only be meant for the context."""
+    positional = [each for each in others if each.kind in _POSITIONAL]
+    if not positional:
+        return None
+    bare = _is_required(positional[0]) and positional[0].annotation is inspect.Parameter.empty
+    return positional[0] if forced or bare else None
+
+
+def _is_required(parameter: inspect.Parameter) -> bool:
+    variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return parameter.default is inspect.Parameter.empty and parameter.kind not in variable

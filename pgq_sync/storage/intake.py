@@ -1,0 +1,195 @@
+"""The one gate through which every job enters: checks what a caller enqueues and brings it into the form of a row."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, get_args
+
+from pgq_sync.errors import PayloadTooLarge
+from pgq_sync.models import DedupeUntil, NewJob, OnConflict
+
+MAX_NAME = 200
+_FARTHEST = timedelta(days=365_000)
+_SMALLINT = range(-32768, 32768)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckedJob:
+    """A job that may be enqueued, in plain values."""
+
+    entrypoint: str
+    payload: bytes | None
+    priority: int
+    due_at: datetime | None  # this, or
+    delay: float  # in seconds from now, by the store's clock
+    dedupe_key: str | None
+    dedupe_until: str
+    headers: str | None  # JSON
+    queue: str
+
+
+def check(job: NewJob, max_payload: int) -> CheckedJob:
+    """`job` in the form of a row.
+
+    Args:
+        job: what the caller wants to enqueue.
+        max_payload: the largest payload, in bytes.
+
+    Raises:
+        TypeError, ValueError: a field cannot be used; the message names it and its value.
+        PayloadTooLarge: the payload is larger than `max_payload`.
+    """
+    due_at, delay = _due(job.execute_after)
+    return CheckedJob(
+        entrypoint=check_name("entrypoint", job.entrypoint),
+        payload=_payload(job.payload, max_payload),
+        priority=check_priority(job.priority),
+        due_at=due_at,
+        delay=delay,
+        dedupe_key=_dedupe_key(job.dedupe_key),
+        dedupe_until=_dedupe_until(job.dedupe_until),
+        headers=_headers(job.headers),
+        queue=check_name("queue", job.queue),
+    )
+
+
+def check_on_conflict(on_conflict: str) -> None:
+    """Raises ValueError unless `on_conflict` is one of the four modes."""
+    if on_conflict not in get_args(OnConflict):
+        raise ValueError(f"on_conflict={on_conflict!r}: 'raise', 'skip', 'existing' or 'replace' is accepted")
+
+
+def check_name(field: str, name: object) -> str:
+    """`name`, which must be text of 1 to 200 characters that PostgreSQL can store.
+
+    Raises:
+        TypeError, ValueError: it is not.
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"{field}={name!r} must be a str, not {type(name).__name__}")
+    if not 1 <= len(name) <= MAX_NAME:
+        raise ValueError(f"{field}={_short(name)} has {len(name)} characters: 1 to {MAX_NAME} are accepted")
+    return _storable(field, name)
+
+
+def check_priority(priority: object) -> int:
+    """`priority`, which must be a whole number that fits PostgreSQL's smallint.
+
+    Raises:
+        TypeError, ValueError: it is not.
+    """
+    if not isinstance(priority, int) or isinstance(priority, bool):
+        raise TypeError(f"priority={priority!r} must be an int, not {type(priority).__name__}")
+    if priority not in _SMALLINT:
+        raise ValueError(f"priority={priority} is out of range: -32768 to 32767 are accepted, larger runs first")
+    return priority
+
+
+def _payload(payload: object, max_payload: int) -> bytes | None:
+    if payload is None:
+        return None
+    if isinstance(payload, str):
+        try:
+            payload = payload.encode()
+        except UnicodeEncodeError:
+            raise ValueError(f"payload {_short(payload)} has lone surrogates and cannot be encoded as UTF-8") from None
+    if not isinstance(payload, (bytes, bytearray, memoryview)):
+        raise TypeError(
+            f"payload must be bytes, str or None, not {type(payload).__name__}: serialise it yourself, "
+            "or declare the function as a task, which takes typed arguments"
+        )
+    data = bytes(payload)
+    if len(data) > max_payload:
+        raise PayloadTooLarge(len(data), max_payload)
+    return data
+
+
+def _due(execute_after: object) -> tuple[datetime | None, float]:
+    if execute_after is None:
+        return None, 0.0
+    if isinstance(execute_after, timedelta):
+        if execute_after > _FARTHEST:
+            raise ValueError(f"execute_after={execute_after} is too far away: at most {_FARTHEST.days} days are accepted")
+        return None, max(execute_after.total_seconds(), 0.0)
+    if isinstance(execute_after, datetime):
+        if execute_after.utcoffset() is None:
+            raise ValueError(
+                f"execute_after={execute_after.isoformat()} has no time zone: pass an aware datetime "
+                "(datetime.now(timezone.utc) + ...) or a timedelta"
+            )
+        if not 1 < execute_after.year < datetime.max.year:
+            raise ValueError(f"execute_after={execute_after.isoformat()}: years 2 to {datetime.max.year - 1} are accepted")
+        return execute_after, 0.0
+    raise TypeError(
+        f"execute_after={execute_after!r} must be a timedelta or an aware datetime, not {type(execute_after).__name__}"
+    )
+
+
+def _dedupe_key(key: object) -> str | None:
+    if key is None:
+        return None
+    if not isinstance(key, str):
+        raise TypeError(f"dedupe_key={key!r} must be a str, not {type(key).__name__}")
+    # A key stands in a B-tree index, whose entries end at 2,704 bytes.
+    if not 1 <= len(key.encode(errors="replace")) <= 2000:
+        raise ValueError(f"dedupe_key={_short(key)} has {len(key)} characters: 1 to 2,000 bytes are accepted")
+    return _storable("dedupe_key", key)
+
+
+def _dedupe_until(until: object) -> str:
+    if until not in get_args(DedupeUntil):
+        raise ValueError(f"dedupe_until={until!r}: 'finished' or 'started' is accepted")
+    return str(until)
+
+
+def _headers(headers: object) -> str | None:
+    if headers is None:
+        return None
+    if not isinstance(headers, Mapping):
+        raise TypeError(f"headers must be a mapping, not {type(headers).__name__}")
+    for key in headers:
+        if not isinstance(key, str):
+            raise TypeError(f"headers: the key {key!r} must be a str, not {type(key).__name__}")
+    try:
+        text = json.dumps(dict(headers), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"headers cannot be written as JSON: {error}") from None
+    if _unstorable(headers):
+        raise ValueError("headers contain a NUL character or a lone surrogate, which PostgreSQL cannot store in JSON")
+    return text
+
+
+def _unstorable(value: Any) -> bool:
+    """Whether PostgreSQL's jsonb refuses a text somewhere inside `value`."""
+    if isinstance(value, str):
+        return "\x00" in value or not _encodable(value)
+    if isinstance(value, Mapping):
+        return any(_unstorable(key) or _unstorable(item) for key, item in value.items())
+    if isinstance(value, (list, tuple)):
+        return any(_unstorable(item) for item in value)
+    return isinstance(value, float) and not math.isfinite(value)
+
+
+def _storable(field: str, text: str) -> str:
+    if "\x00" in text:
+        raise ValueError(f"{field}={_short(text)} contains a NUL character, which PostgreSQL cannot store")
+    if not _encodable(text):
+        raise ValueError(f"{field}={_short(text)} has a lone surrogate, which PostgreSQL cannot store")
+    return text
+
+
+def _encodable(text: str) -> bool:
+    """Whether UTF-8 can express `text`: it cannot where half of a surrogate pair stands alone."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 60 else text[:60] + "...")

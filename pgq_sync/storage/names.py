@@ -1,0 +1,101 @@
+"""The names of everything in the database, derived from one prefix and one schema.
+
+Statements and migrations are written with names in braces; they are filled in here, once per installation.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+
+from pgq_sync.errors import ConfigError
+
+TABLES = ("job", "history", "worker", "schedule", "limit", "cancel", "progress", "watch", "version")
+FUNCTIONS = ("announce", "announce_insert", "enqueue", "enqueue_many", "maintain")
+LOCAL = (  # live in their table's schema, and are therefore named without one
+    *("job_ready", "job_running", "job_dedupe", "job_announce", "history_id", "history_failed"),
+    *("job_status_check", "job_queue_check", "job_entrypoint_check", "job_dedupe_check", "job_due_check", "history_status_check"),
+    *("worker_state_check", "schedule_missed_check", "version_row_check", "version_durability_check"),
+)
+_PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
+_MAX_PREFIX_BYTES = 32  # PostgreSQL cuts names off at 63 bytes; the longest suffix of ours has 23
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """The tables, functions and the channel of one installation.
+
+    Args:
+        prefix: the beginning of every name: letters, digits and underscores, at most 32 bytes.
+        schema: the schema that holds them; None means the first one on the search_path.
+
+    Raises:
+        ConfigError: the prefix or schema cannot be used.
+    """
+
+    prefix: str = "pgq_"
+    schema: str | None = None
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[^\W\d]\w*", self.prefix) or len(self.prefix.encode()) > _MAX_PREFIX_BYTES:
+            raise ConfigError(
+                f"prefix {self.prefix!r} cannot begin a table's name: "
+                f"use letters, digits and underscores, at most {_MAX_PREFIX_BYTES} bytes, not beginning with a digit"
+            )
+        if self.schema is not None and not re.fullmatch(r"[\w$ -]+", self.schema):
+            raise ConfigError(f"schema {self.schema!r} is not usable: use letters, digits, _, $, - and spaces")
+
+    @property
+    def channel(self) -> str:
+        """The NOTIFY channel: hashed, since channels too are limited to 63 bytes."""
+        return "pgq_" + hashlib.sha256(f"{self.schema or ''}.{self.prefix}".encode()).hexdigest()[:24]
+
+    @property
+    def lock_key(self) -> int:
+        """The advisory lock that serialises changes of this installation's schema."""
+        return int.from_bytes(hashlib.sha256(self.channel.encode()).digest()[:8], "big", signed=True)
+
+    def qualified(self, name: str) -> str:
+        """`name` with prefix, schema and quotes, as it stands in a statement."""
+        return f"{self.schema_dot}{quote(self.prefix + name)}"
+
+    @property
+    def schema_dot(self) -> str:
+        return f"{quote(self.schema)}." if self.schema else ""
+
+    def fill(self, sql: str) -> str:
+        """`sql` with every name in braces filled in.
+
+        Raises:
+            KeyError: there is a name in braces that is none of ours.
+        """
+        values = self._values()
+        return _PLACEHOLDER.sub(lambda match: values[match.group(1)], sql)
+
+    def _values(self) -> dict[str, str]:
+        values = {name: self.qualified(name) for name in TABLES + FUNCTIONS}
+        values |= {name: quote(self.prefix + name) for name in LOCAL}
+        values |= {
+            "channel_literal": literal(self.channel),
+            "lock_key": str(self.lock_key),
+            "history_literal": literal(self.qualified("history")),
+            "history_partition_literal": literal(f"{self.schema_dot}{quote(self.prefix + 'history_%s')}"),
+            "job_sequence_literal": literal(self.qualified("job_id_seq")),
+            "job_sequence": self.qualified("job_id_seq"),
+            "version_literal": literal(self.qualified("version")),
+            # Filled in by whoever runs the statement.
+            "durability_literal": "{durability_literal}",
+            "role": "{role}",
+            "schema_expression": literal(self.schema) if self.schema else "current_schema()",
+            "schema_definition": f"create schema if not exists {quote(self.schema)};" if self.schema else "",
+        }
+        return values
+
+
+def quote(identifier: str) -> str:
+    return '"' + identifier.replace('"', '""') + '"'
+
+
+def literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"

@@ -1,0 +1,181 @@
+"""Enqueuing, the same for every store and connection: checks the jobs, slices large batches, keeps them all or nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from datetime import datetime, timedelta
+from itertools import islice
+from typing import Any, Literal, overload
+
+from pgq_sync.models import DedupeUntil, JobId, NewJob, OnConflict, Payload
+from pgq_sync.settings import Settings
+from pgq_sync.storage.intake import CheckedJob, check, check_on_conflict
+from pgq_sync.storage.store import Intake
+
+SLICE = 10_000  # jobs per statement
+DEFAULT_QUEUE = "default"
+
+
+class Producer:
+    """Enqueues jobs on one connection; `PgQueuer.on` makes it for the caller's, PgQueuer is one for its own.
+
+    Args:
+        intake: opens where the jobs are put in.
+        settings: asked for at each use, since they may come from the environment.
+        queue_of: the queue that an entrypoint was declared with, if any.
+    """
+
+    def __init__(
+        self,
+        intake: Callable[[], AbstractContextManager[Intake]],
+        settings: Callable[[], Settings],
+        queue_of: Callable[[str], str | None],
+    ) -> None:
+        self._intake = intake
+        self._settings_now = settings
+        self._queue_of = queue_of
+
+    @overload
+    def enqueue(
+        self,
+        entrypoint: str,
+        payload: Payload = None,
+        *,
+        priority: int = 0,
+        execute_after: timedelta | datetime | None = None,
+        dedupe_key: str | None = None,
+        dedupe_until: DedupeUntil = "finished",
+        headers: Mapping[str, Any] | None = None,
+        queue: str = "default",
+        on_conflict: Literal["raise", "existing"] = "raise",
+        notify: bool = True,
+    ) -> JobId: ...
+
+    @overload
+    def enqueue(
+        self,
+        entrypoint: str,
+        payload: Payload = None,
+        *,
+        priority: int = 0,
+        execute_after: timedelta | datetime | None = None,
+        dedupe_key: str | None = None,
+        dedupe_until: DedupeUntil = "finished",
+        headers: Mapping[str, Any] | None = None,
+        queue: str = "default",
+        on_conflict: Literal["skip", "replace"],
+        notify: bool = True,
+    ) -> JobId | None: ...
+
+    def enqueue(
+        self,
+        entrypoint: str,
+        payload: Payload = None,
+        *,
+        priority: int = 0,
+        execute_after: timedelta | datetime | None = None,
+        dedupe_key: str | None = None,
+        dedupe_until: DedupeUntil = "finished",
+        headers: Mapping[str, Any] | None = None,
+        queue: str = "default",
+        on_conflict: OnConflict = "raise",
+        notify: bool = True,
+    ) -> JobId | None:
+        """Enqueues one job, in the transaction that the connection is in.
+
+        Args:
+            entrypoint: the name under which a function is registered, 1 to 200 characters.
+            payload: bytes, or text that is stored as UTF-8, at most `Settings.max_payload` bytes.
+            priority: within smallint; larger runs first.
+            execute_after: not before: a timedelta from now by the database's clock, or an aware datetime. Past means now.
+            dedupe_key: at most one unfinished job has this key, over all entrypoints.
+            dedupe_until: whether the key is free again once the job is "finished", or already once it is "started".
+            headers: a small mapping that JSON can express, stored beside the payload.
+            queue: a group of jobs to which a worker may restrict itself, 1 to 200 characters; "default" means the queue
+                that the entrypoint was declared with, if it was.
+            on_conflict: what to do where the key is taken: "raise"; "skip" (None is returned); "existing" (the existing
+                job's id is returned); "replace" (a queued or held job takes over everything of the new one, a running
+                one is left alone and None returned).
+            notify: False leaves it to the workers' polls to find the job: for bulk loads.
+
+        Returns:
+            The job's id, or None as `on_conflict` says.
+
+        Raises:
+            TypeError, ValueError: an argument cannot be used; the message names it and its value.
+            PayloadTooLarge: the payload exceeds the limit.
+            DuplicateJob: the key is taken; the caller's transaction stays usable.
+            ConnectionError: the caller's connection is closed.
+        """
+        job = NewJob(
+            entrypoint=entrypoint,
+            payload=payload,
+            priority=priority,
+            execute_after=execute_after,
+            dedupe_key=dedupe_key,
+            dedupe_until=dedupe_until,
+            headers=headers,
+            queue=queue,
+        )
+        check_on_conflict(on_conflict)
+        settings = self._settings_now()
+        checked = self._checked(job, settings.max_payload)
+        with self._intake() as intake:
+            return intake.add([checked], on_conflict=on_conflict, notify=notify and settings.notify)[0]
+
+    @overload
+    def enqueue_many(
+        self, jobs: Iterable[NewJob], *, on_conflict: Literal["raise", "existing"] = "raise", notify: bool = True
+    ) -> list[JobId]: ...
+
+    @overload
+    def enqueue_many(
+        self, jobs: Iterable[NewJob], *, on_conflict: Literal["skip", "replace"], notify: bool = True
+    ) -> list[JobId | None]: ...
+
+    def enqueue_many(
+        self, jobs: Iterable[NewJob], *, on_conflict: OnConflict = "raise", notify: bool = True
+    ) -> list[JobId] | list[JobId | None]:
+        """Enqueues many jobs, all or none, with one statement per 10,000.
+
+        Args:
+            jobs: consumed in slices, so that an iterator of millions needs little memory.
+            on_conflict: as in `enqueue`. Jobs of one batch meet each other as if they were enqueued one by one.
+            notify: as in `enqueue`.
+
+        Returns:
+            One id (or None, as `on_conflict` says) per job, in their order.
+
+        Raises:
+            The errors of `enqueue`; nothing of the batch is enqueued then.
+        """
+        check_on_conflict(on_conflict)
+        settings = self._settings_now()
+        slices = self._slices(jobs, settings.max_payload)
+        notify = notify and settings.notify
+        first = next(slices, [])
+        if not first:
+            return []
+        with self._intake() as intake:
+            if len(first) < SLICE:
+                return intake.add(first, on_conflict=on_conflict, notify=notify)
+            with intake.atomic():
+                ids = intake.add(first, on_conflict=on_conflict, notify=notify)
+                for following in slices:
+                    ids += intake.add(following, on_conflict=on_conflict, notify=notify)
+                return ids
+
+    def _slices(self, jobs: Iterable[NewJob], max_payload: int) -> Iterator[list[CheckedJob]]:
+        remaining = iter(jobs)
+        while checked := [self._checked(job, max_payload) for job in islice(remaining, SLICE)]:
+            yield checked
+
+    def _checked(self, job: NewJob, max_payload: int) -> CheckedJob:
+        if not isinstance(job, NewJob):
+            raise TypeError(f"enqueue_many takes NewJob(entrypoint, ...), not {type(job).__name__}")
+        checked = check(job, max_payload)
+        if checked.queue == DEFAULT_QUEUE and (declared := self._queue_of(checked.entrypoint)):
+            return replace(checked, queue=declared)
+        return checked

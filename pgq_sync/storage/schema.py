@@ -1,0 +1,231 @@
+"""Installs, upgrades, checks and removes the tables. Every change is one transaction under an advisory lock."""
+
+from __future__ import annotations
+
+import dataclasses
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Literal, get_args
+
+import psycopg
+
+from pgq_sync.errors import ConfigError, SchemaError
+from pgq_sync.storage.connections import Connections
+from pgq_sync.storage.database import PsycopgSession, Session, atomic
+from pgq_sync.storage.names import Names, literal, quote
+from pgq_sync.storage.statements import migrations, statements
+
+Durability = Literal["volatile", "balanced", "durable"]
+
+
+class Schema:
+    """The tables of one installation; `pgq.schema` and the command line's install, upgrade, verify and so on.
+
+    Args:
+        connections: where to connect; each operation opens and closes a connection of its own.
+        names: which installation.
+    """
+
+    def __init__(self, connections: Connections, names: Names) -> None:
+        self._connections = connections
+        self._names = names
+        self._sql = statements(names)
+
+    def install(self) -> list[str]:
+        """Makes everything that is not there yet; on an installed schema the same as `upgrade`.
+
+        Returns:
+            The migrations that were run; empty if there was nothing to do.
+        """
+        return self._migrate(create=True)
+
+    def upgrade(self, *, plan: bool = False) -> list[str]:
+        """Runs the migrations that are missing, while workers go on running.
+
+        Args:
+            plan: only tell which ones would run.
+
+        Raises:
+            SchemaError: nothing is installed, or something newer than this version of pgq-sync knows.
+        """
+        if plan:
+            with self._session() as session:
+                return [f"{each.version:04d} {each.title}" for each in migrations() if each.version > self._installed(session)]
+        return self._migrate(create=False)
+
+    def uninstall(self) -> None:
+        """Drops everything, jobs and history included; not the schema that held it."""
+        with self._changing() as session:
+            session.run(self._sql["drop_all"])
+
+    def verify(self) -> list[str]:
+        """Compares every table, column, index, constraint, trigger and function with what a fresh install makes.
+
+        The fresh install is made in a schema of its own and rolled back: its maker needs the right to create one.
+
+        Returns:
+            The differences, one line each; empty if there are none.
+
+        Raises:
+            SchemaError: nothing is installed.
+        """
+        with self._session() as session:
+            self._installed(session)
+            schema = self._found_schema(session)
+            actual = _plain(self._catalog(session, schema), schema)
+            return _differences(expected=self._fresh_catalog(session), actual=actual)
+
+    def require(self) -> None:
+        """Raises SchemaError, in one line that names the command to run, unless the schema is this version's."""
+        with self._connections.session() as session:
+            installed = self._installed(session)
+        known = migrations()[-1].version
+        if installed < known:
+            raise SchemaError(f"the schema has version {installed}, this pgq-sync needs {known}: run `pgq-sync upgrade`")
+
+    def durability(self, mode: Durability | None = None) -> Durability:
+        """Tells, and with `mode` sets, what a crash of the server may cost.
+
+        Args:
+            mode: "durable": nothing; "balanced": the history of finished jobs; "volatile": the queue too.
+                Setting it rewrites the tables and makes everybody wait meanwhile.
+
+        Raises:
+            ConfigError: there is no such mode.
+        """
+        if mode is not None and mode not in get_args(Durability):
+            raise ConfigError(f"durability {mode!r}: volatile, balanced or durable is accepted")
+        with self._changing() as session:
+            self._installed(session)
+            if mode is not None:
+                session.run(statements(self._names)["durability"].replace("{durability_literal}", literal(mode)))
+            current: Durability = session.run(self._sql["current_durability"])[0][0]
+            return current
+
+    def autovac(self, *, rollback: bool = False) -> None:
+        """Sets autovacuum as it suits a queue (install does so too), or with `rollback` as the server has it."""
+        with self._changing() as session:
+            self._installed(session)
+            session.run(self._sql["autovac_rollback" if rollback else "autovac"])
+
+    def _migrate(self, *, create: bool) -> list[str]:
+        with self._changing() as session:
+            if create and not session.run(self._sql["is_installed"])[0][0]:
+                installed = 0
+            else:
+                installed = self._installed(session)
+            session.run(_script(self._names, installed))
+        return [f"{each.version:04d} {each.title}" for each in migrations() if each.version > installed]
+
+    def _installed(self, session: Session) -> int:
+        known = migrations()[-1].version
+        try:
+            rows = session.run(self._sql["installed_version"])
+        except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
+            place = f"schema {self._names.schema!r}" if self._names.schema else "the search_path"
+            raise SchemaError(
+                f"there are no {self._names.prefix}* tables in {place} of this database: run `pgq-sync install`"
+            ) from None
+        installed = int(rows[0][0]) if rows else 0
+        if installed > known:
+            raise SchemaError(
+                f"the schema has version {installed}, this pgq-sync knows only {known}: upgrade the package, `pip install -U pgq-sync`"
+            )
+        return installed
+
+    def _found_schema(self, session: Session) -> str:
+        return str(session.run(self._sql["schema_of_version"])[0][0])
+
+    def _fresh_catalog(self, session: Session) -> dict[str, str]:
+        scratch = dataclasses.replace(self._names, schema=f"pgq_sync_verify_{secrets.token_hex(4)}")
+        session.run("begin")
+        try:
+            # The channel is derived from the schema's name, and would differ.
+            session.run(_script(scratch, 0).replace(scratch.channel, self._names.channel))
+            return _plain(self._catalog(session, str(scratch.schema)), str(scratch.schema))
+        except psycopg.errors.InsufficientPrivilege as error:
+            raise SchemaError(f"verify makes a fresh schema to compare with, and rolls it back: {error}") from error
+        finally:
+            session.run("rollback")
+
+    def _catalog(self, session: Session, schema: str) -> dict[str, str]:
+        quoted = schema if schema.startswith('"') else quote(schema)
+        rows = session.run(self._sql["catalog"], {"schema": quoted, "prefix": self._names.prefix})
+        return {row[0]: row[1] for row in rows}
+
+    @contextmanager
+    def _session(self) -> Iterator[Session]:
+        connection = self._connections.direct()
+        try:
+            yield PsycopgSession(connection)
+        finally:
+            connection.close()
+
+    @contextmanager
+    def _changing(self) -> Iterator[Session]:
+        with self._session() as session, atomic(session):
+            session.run(self._sql["lock_schema"])
+            yield session
+
+
+def script(action: Literal["install", "upgrade", "uninstall"], names: Names, installed: int = 0) -> str:
+    """The SQL of an action, for those who run it themselves. Never connects; the same input gives the same text.
+
+    Args:
+        action: what is to be done.
+        names: which installation.
+        installed: for "upgrade": the version that is there.
+    """
+    lock = statements(names)["lock_schema"] + ";\n"
+    body = statements(names)["drop_all"] if action == "uninstall" else _script(names, installed)
+    return f"begin;\n{lock}{body.rstrip()}\ncommit;\n"
+
+
+def grants(names: Names, *, producer: str | None = None, worker: str | None = None) -> str:
+    """The SQL that gives roles what they need to enqueue (`producer`) and to run jobs (`worker`). Never connects."""
+    roles = {"producer": producer, "worker": worker}
+    parts = [_grants(names, kind, role) for kind, role in roles.items() if role is not None]
+    return "".join(parts)
+
+
+def _grants(names: Names, kind: str, role: str) -> str:
+    usage = f"grant usage on schema {quote(names.schema)} to {quote(role)};\n" if names.schema else ""
+    return usage + statements(names)[f"grants_{kind}"].replace("{role}", quote(role)) + "\n"
+
+
+def _script(names: Names, installed: int) -> str:
+    """The statements that lead from version `installed` (0: nothing) to the latest."""
+    sql = statements(names)
+    parts = [names.fill("{schema_definition}")] if installed == 0 else []
+    for migration in migrations():
+        if migration.version > installed:
+            record = sql["record_version"].replace("%(version)s", str(migration.version))
+            parts += [names.fill(migration.sql).rstrip(), record + ";"]
+    if installed == 0:
+        parts += [sql["autovac"] + ";", sql["first_partitions"] + ";"]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _plain(catalog: Mapping[str, str], schema: str) -> dict[str, str]:
+    """The catalog without the name of the schema, so that two schemas can be compared."""
+    name = schema.strip('"')
+    plain = {}
+    for key, text in catalog.items():
+        for written in (f'"{name}".', f"{name}."):
+            text = text.replace(written, "")
+        plain[key] = text.replace(f"'{name}'", "'schema'").replace(f'"{name}"', "schema")
+    return plain
+
+
+def _differences(*, expected: Mapping[str, str], actual: Mapping[str, str]) -> list[str]:
+    lines = [f"missing: {key}" for key in expected if key not in actual]
+    lines += [f"unexpected: {key}" for key in actual if key not in expected]
+    for key in expected:
+        if key in actual and actual[key] != expected[key] and not _only_durability(key, expected[key], actual[key]):
+            lines.append(f"different: {key}\n  expected: {expected[key]}\n  found:    {actual[key]}")
+    return lines
+
+
+def _only_durability(key: str, expected: str, actual: str) -> bool:
+    return key.startswith("table ") and expected.replace(" p ", " u ", 1) == actual

@@ -1,0 +1,76 @@
+-- name: finish
+-- Moves finished jobs to history, those only that this worker still holds under the given fences.
+with outcome as (
+    select * from unnest(%(ids)s::bigint[], %(statuses)s::text[], %(results)s::text[], %(errors)s::text[], %(keep)s::boolean[])
+        as outcome(id, status, result, error, keep)
+), mine as materialized (
+    -- Locked first and by these conditions: checking here and deleting by id alone would delete another worker's job.
+    -- A row that somebody else has locked is skipped, and delays nobody but itself. Only running rows have a worker
+    -- and a fence; "is not distinct from" keeps the planner from the index of running jobs, which after some hours
+    -- without a vacuum holds a dead entry for every job that this worker has finished.
+    select id from {job}
+    where id = any(%(ids)s::bigint[]) and worker_id is not distinct from %(worker_id)s and fence = any(%(fences)s::bigint[])
+    for update skip locked
+), gone as (
+    delete from {job} where id = any(array(select id from mine)) returning *
+), kept as (
+    insert into {history} (id, finished_at, execute_after, created_at, claimed_at, fence, requeued_from, attempts, priority,
+                           worker_id, status, queue, entrypoint, dedupe_key, dedupe_until, payload, headers, errors, result)
+    select gone.id, coalesce(%(now)s::timestamptz, statement_timestamp()), gone.execute_after, gone.created_at, gone.claimed_at,
+           gone.fence, gone.requeued_from, gone.attempt, gone.priority, gone.worker_id, outcome.status, gone.queue,
+           gone.entrypoint, gone.dedupe_key, gone.dedupe_until, gone.payload, gone.headers,
+           case when outcome.error is null then gone.errors else coalesce(gone.errors, '[]') || outcome.error::jsonb end,
+           outcome.result::json
+    from gone join outcome using (id)
+    where outcome.keep
+)
+select id from gone
+
+-- name: put_back
+-- Ends attempts that do not finish their job: a retry or a hold counts as an attempt and is kept in errors; a release
+-- (of a job that never started) does not count. Told to the listening workers where jobs become due by it.
+with outcome as (
+    select * from unnest(%(ids)s::bigint[], %(statuses)s::text[], %(delays)s::float8[], %(errors)s::text[], %(attempts)s::integer[])
+        as outcome(id, status, delay, error, attempts)
+), mine as materialized (
+    select id from {job}
+    where id = any(%(ids)s::bigint[]) and worker_id is not distinct from %(worker_id)s and fence = any(%(fences)s::bigint[])
+    for update skip locked
+), changed as (
+    update {job} as job
+    set status = outcome.status, worker_id = null, fence = null, claimed_at = null, attempt = job.attempt - outcome.attempts,
+        -- A release keeps the job's place in its lane.
+        execute_after = case when outcome.delay is null then job.execute_after
+            else coalesce(%(now)s::timestamptz, statement_timestamp()) + outcome.delay * interval '1 second' end,
+        -- A job that is put back a hundred times keeps its latest hundred errors.
+        errors = case when outcome.error is null then job.errors
+            when jsonb_array_length(job.errors) >= 100 then (job.errors - 0) || outcome.error::jsonb
+            else coalesce(job.errors, '[]') || outcome.error::jsonb end
+    from outcome
+    where job.id = any(array(select id from mine)) and outcome.id = job.id
+    returning job.id, job.queue, job.entrypoint, job.priority, job.status, job.execute_after
+), told as (
+    select {announce}(max(id), count(*), array_agg(queue), array_agg(entrypoint), array_agg(priority), array_agg(execute_after))
+    from (
+        select max(id) as id, queue, entrypoint, priority, min(execute_after) as execute_after
+        from changed
+        where status = 'queued' and execute_after <= coalesce(%(now)s::timestamptz, statement_timestamp()) + interval '5 seconds'
+        group by queue, entrypoint, priority
+    ) as lane
+    having count(*) > 0
+)
+select changed.id from changed, (select count(*) from told) as announced
+
+-- name: still_running
+-- Which of these jobs this worker still holds under the given fences: locked by somebody when a write skipped them.
+select id from {job}
+where id = any(%(ids)s::bigint[]) and worker_id is not distinct from %(worker_id)s and fence = any(%(fences)s::bigint[])
+
+-- name: in_history
+-- Which of these jobs are finished under the given fences: an earlier write whose answer was lost had succeeded.
+select id from {history}
+where id = any(%(ids)s::bigint[]) and worker_id = %(worker_id)s and fence = any(%(fences)s::bigint[])
+
+-- name: maintain
+-- Makes the coming days' partitions of history and drops those past the retention (in seconds).
+select made, dropped from {maintain}(%(now)s::timestamptz, %(retention)s::float8 * interval '1 second')

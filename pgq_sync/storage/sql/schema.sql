@@ -1,0 +1,122 @@
+-- name: lock_schema
+-- One install, upgrade or uninstall at a time; the others wait and then find their work done.
+select pg_advisory_xact_lock({lock_key})
+
+-- name: installed_version
+-- The version of the installed schema; no row where the table is empty, no table where nothing is installed.
+select version from {version}
+
+-- name: is_installed
+-- Whether there is a schema at all.
+select to_regclass({version_literal}) is not null
+
+-- name: record_version
+-- Notes which migrations have run.
+insert into {version} (version) values (%(version)s)
+on conflict (only_row) do update set version = excluded.version
+
+-- name: autovac
+-- A queue's rows die young: vacuum early, and by dead rows rather than by a share of a table that may be large for a while.
+alter table {job} set (
+    autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0,
+    autovacuum_vacuum_insert_scale_factor = 0.2, autovacuum_analyze_scale_factor = 0.05, autovacuum_analyze_threshold = 1000
+)
+
+-- name: autovac_rollback
+-- Back to the server's own autovacuum settings.
+alter table {job} reset (
+    autovacuum_vacuum_scale_factor, autovacuum_vacuum_threshold, autovacuum_vacuum_cost_delay,
+    autovacuum_vacuum_insert_scale_factor, autovacuum_analyze_scale_factor, autovacuum_analyze_threshold
+)
+
+-- name: first_partitions
+-- The first days of history.
+select made from {maintain}()
+
+-- name: drop_all
+-- Everything that install has made, but not the schema: it may hold other things.
+drop table if exists {job}, {history}, {worker}, {schedule}, {limit}, {cancel}, {progress}, {watch}, {version};
+drop function if exists {announce_insert}();
+drop function if exists {announce}(bigint, bigint, text[], text[], smallint[], timestamptz[]);
+drop function if exists {enqueue}(text, bytea, integer, timestamptz, text, text, jsonb, text, text, boolean);
+drop function if exists {enqueue_many}(text[], bytea[], smallint[], timestamptz[], text[], text[], text[], text[], text, timestamptz);
+drop function if exists {maintain}(timestamptz, interval);
+
+-- name: durability
+-- volatile: a crash of the server empties the queue and history; balanced: only history; durable: nothing is lost.
+do $durability$
+declare
+    partition regclass;
+begin
+    if {durability_literal} = 'volatile' then
+        alter table {job} set unlogged;
+    else
+        alter table {job} set logged;
+    end if;
+    for partition in select inhrelid::regclass from pg_inherits where inhparent = {history_literal}::regclass loop
+        execute format('alter table %s set %s', partition, case when {durability_literal} = 'durable' then 'logged' else 'unlogged' end);
+    end loop;
+    update {version} set durability = {durability_literal};
+end
+$durability$
+
+-- name: current_durability
+-- What the tables are set to.
+select durability from {version}
+
+-- name: schema_of_version
+-- The schema in which the tables are found.
+select relnamespace::regnamespace::text, current_database() from pg_class where oid = to_regclass({version_literal})
+
+-- name: grants_producer
+-- What a role needs to enqueue.
+grant select, insert, update on {job} to {role};
+grant usage on sequence {job_sequence} to {role};
+grant execute on function {enqueue}(text, bytea, integer, timestamptz, text, text, jsonb, text, text, boolean) to {role};
+grant execute on function {enqueue_many}(text[], bytea[], smallint[], timestamptz[], text[], text[], text[], text[], text, timestamptz) to {role};
+grant execute on function {announce}(bigint, bigint, text[], text[], smallint[], timestamptz[]) to {role};
+
+-- name: grants_worker
+-- What a role needs to run jobs, enqueue included. Partitions are made and dropped by a function of the owner's.
+grant select, insert, update, delete on {job}, {worker}, {schedule}, {limit}, {cancel}, {progress}, {watch} to {role};
+grant select, insert on {history} to {role};
+grant select on {version} to {role};
+grant usage on sequence {job_sequence} to {role};
+grant execute on function {enqueue}(text, bytea, integer, timestamptz, text, text, jsonb, text, text, boolean) to {role};
+grant execute on function {enqueue_many}(text[], bytea[], smallint[], timestamptz[], text[], text[], text[], text[], text, timestamptz) to {role};
+grant execute on function {announce}(bigint, bigint, text[], text[], smallint[], timestamptz[]) to {role};
+grant execute on function {maintain}(timestamptz, interval) to {role};
+
+-- name: catalog
+-- Every table, column, index, constraint, trigger and function whose name begins with the prefix, each as one line of text.
+-- Partitions of history come and go and are left out.
+with relation as (
+    select oid, relname, relkind, relpersistence, reloptions, relnamespace
+    from pg_class
+    where relnamespace = %(schema)s::regnamespace and starts_with(relname, %(prefix)s) and not relispartition
+)
+select 'table ' || relname,
+       relkind::text || ' ' || relpersistence::text || ' ' || coalesce((select string_agg(o, ', ' order by o) from unnest(reloptions) as o), '')
+from relation where relkind in ('r', 'p')
+union all
+select 'column ' || relname || '.' || attname,
+       concat_ws(' ', format_type(atttypid, atttypmod), case when attnotnull then 'not null' end,
+                 nullif(attidentity::text, ''), (select collname from pg_collation where oid = attcollation),
+                 pg_get_expr(adbin, adrelid))
+from relation join pg_attribute on attrelid = relation.oid and attnum > 0 and not attisdropped
+left join pg_attrdef on adrelid = attrelid and adnum = attnum
+where relkind in ('r', 'p')
+union all
+select 'index ' || relname, pg_get_indexdef(oid) from relation where relkind in ('i', 'I')
+union all
+select 'constraint ' || relname || '.' || conname, pg_get_constraintdef(pg_constraint.oid)
+from pg_constraint join relation on conrelid = relation.oid
+-- PostgreSQL 18 lists NOT NULL here too; the columns above tell it for every version.
+where contype <> 'n'
+union all
+select 'trigger ' || relname || '.' || tgname, pg_get_triggerdef(pg_trigger.oid)
+from pg_trigger join relation on tgrelid = relation.oid where not tgisinternal
+union all
+select 'function ' || proname || '(' || pg_get_function_identity_arguments(oid) || ')', pg_get_functiondef(oid)
+from pg_proc where pronamespace = %(schema)s::regnamespace and starts_with(proname, %(prefix)s)
+order by 1

@@ -1,0 +1,127 @@
+"""What a store can do, in the language of a queue: nothing here knows of tables, connections or SQL.
+
+PostgresStore and MemoryStore implement these protocols, and one behavioural suite holds both to them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+from uuid import UUID
+
+from pgq_sync.models import Claim, JobId, JobRecord, OnConflict, Peers, RequeueResult, Settled, Settlement, WorkerInfo
+from pgq_sync.storage.intake import CheckedJob
+
+Clock = Callable[[], datetime | None]
+"""The time that a store's rows get; None means the database's own clock."""
+
+
+def database_clock() -> None:
+    """The clock that leaves the time to the database."""
+    return
+
+
+class Intake(Protocol):
+    """Where jobs are put in: one connection, in the transaction that it is in."""
+
+    def add(self, jobs: Sequence[CheckedJob], *, on_conflict: OnConflict, notify: bool) -> list[JobId | None]:
+        """Enqueues all of `jobs` or none; one id per job, in their order.
+
+        Raises:
+            DuplicateJob: with on_conflict "raise", a dedupe key is taken.
+        """
+
+    def atomic(self) -> AbstractContextManager[None]:
+        """Makes several calls of `add` all or nothing."""
+
+
+class Claimer(Protocol):
+    """The listener thread's side of the store; only `wake` may be called from other threads."""
+
+    peers: Peers
+    """Set after each beat: who else would look for the same jobs."""
+
+    def claim(self, room: int, *, thorough: bool = False) -> Sequence[Claim]:
+        """Claims due jobs, as many as there is room for; larger priorities first, and within one the earliest due.
+
+        Args:
+            room: the most jobs to claim.
+            thorough: look everywhere, however recently that was done.
+        """
+
+    def wait(self, *, for_room: bool = False) -> None:
+        """Blocks until there may be something to claim, or `wake` was called since the last `arm`.
+
+        Args:
+            for_room: there is no room to claim for: only `wake` ends the wait (or what the store must attend to).
+        """
+
+    def arm(self) -> None:
+        """Forgets earlier calls of `wake`. To be called before looking, never after: a wake-up would be lost."""
+
+    def wake(self) -> None:
+        """Ends the wait. Cheap, and safe from any thread."""
+
+
+class Jobs(Protocol):
+    """The jobs themselves."""
+
+    def intake(self, connection: Any = None) -> AbstractContextManager[Intake]:
+        """Where to enqueue: on the caller's `connection`, or on one of the store's own."""
+
+    def claimer(self, worker: WorkerInfo, poll_interval: timedelta) -> AbstractContextManager[Claimer]:
+        """The claimer for a worker's listener thread, closed on leaving; it looks every `poll_interval` at least."""
+
+    def settle(self, worker_id: UUID, settlements: Sequence[Settlement]) -> Settled:
+        """Writes how attempts ended, each only where the worker still holds the claim under its fence."""
+
+    def requeue(self, ids: Iterable[int], *, reset_attempts: bool = True) -> RequeueResult:
+        """Puts held jobs back, and failed ones that are still in history under new ids."""
+
+    def get(self, job_id: int) -> JobRecord | None:
+        """One job, unfinished or in history."""
+
+    def find(
+        self, *, status: str | None = None, entrypoint: str | None = None, queue: str | None = None, limit: int = 25
+    ) -> list[JobRecord]:
+        """Jobs, the latest first."""
+
+    def count(self) -> Mapping[tuple[str, str], int]:
+        """How many jobs there are by (entrypoint, status), history included."""
+
+    def latencies(self) -> tuple[float, float, float] | None:
+        """Median, 95th and 99th percentile from due to claimed, in seconds, over the finished jobs; None without any."""
+
+
+class Fleet(Protocol):
+    """The workers."""
+
+    def register(self, worker: WorkerInfo) -> None:
+        """Makes a worker known."""
+
+    def beat(self, worker: WorkerInfo, liveness_limit: timedelta) -> Peers:
+        """A worker's sign of life; tells its place among those that serve the same."""
+
+    def deregister(self, worker_id: UUID) -> None:
+        """Forgets a worker that has stopped."""
+
+    def workers(self) -> list[WorkerInfo]:
+        """The registered workers."""
+
+    def maintain(self, retention: timedelta) -> None:
+        """Looks after history: forgets what is older than `retention`."""
+
+
+class Store(Jobs, Fleet, Protocol):
+    """All of it."""
+
+    def for_engine(self) -> Store:
+        """The same store as a worker uses it: never on a connection that the caller works on."""
+
+    def require_schema(self) -> None:
+        """Raises SchemaError unless the database has the schema that this version of pgq-sync works with."""
+
+    def close(self) -> None:
+        """Closes what the store opened; later use opens again."""

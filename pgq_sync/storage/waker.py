@@ -1,0 +1,43 @@
+"""Ends a wait on a socket from another thread: an event that a selector can wait for, on Windows too."""
+
+from __future__ import annotations
+
+import socket
+
+
+class Waker:
+    """An event with a file descriptor that is readable while the event is set."""
+
+    def __init__(self) -> None:
+        self._reader, self._writer = socket.socketpair()
+        self._reader.setblocking(False)
+        self._writer.setblocking(False)
+        self._flag = False
+
+    def fileno(self) -> int:
+        return self._reader.fileno()
+
+    def is_set(self) -> bool:
+        return self._flag
+
+    def set(self) -> None:
+        """Sets the event. Safe from any thread, also after `close`; costs one comparison where it is set already."""
+        if self._flag:
+            return
+        self._flag = True
+        try:
+            self._writer.send(b"!")
+        except (BlockingIOError, OSError):
+            pass  # full means readable anyway; closed means that nobody waits any more
+
+    def clear(self) -> None:
+        """Clears the event. Always reads: a setter may have raised the flag before, and written after, an earlier clear."""
+        try:
+            self._reader.recv(4096)
+        except BlockingIOError:
+            pass
+        self._flag = False
+
+    def close(self) -> None:
+        self._reader.close()
+        self._writer.close()
