@@ -10,6 +10,7 @@ from pgq_sync.entrypoints.executors import (
     EntrypointExecutor,
     EntrypointExecutorParameters,
 )
+from pgq_sync.entrypoints.schedules import Schedule
 from pgq_sync.errors import (
     Cancelled,
     ConfigError,
@@ -46,6 +47,7 @@ __all__ = [
     "QueueExecutionMode",
     "RequeueResult",
     "Retry",
+    "Schedule",
     "SchemaError",
     "Settings",
     "StoreUnavailable",

@@ -174,6 +174,27 @@ class PgQueuer(Producer):
             keep_history=keep_history,
         )
 
+    def schedule(
+        self, name: str, expression: str, *, timezone: str = "UTC", queue: str = "default", priority: int = 0, **options: Any
+    ) -> Callable[[Handler], Handler]:
+        """Registers the decorated function to run at the times that a cron expression names.
+
+        Each tick is an ordinary job, enqueued once over the whole fleet. The function takes the `Schedule`, and the
+        context as well if a parameter is annotated with `Context`.
+
+        Args:
+            name: of the schedule, and of the entrypoint that its jobs have.
+            expression: five cron fields, six with seconds last, or @hourly and the like, as croniter reads them. One
+                name may have several, each by a decorator of its own on the same function.
+            timezone: in which the expression is meant: an IANA name.
+            queue, priority: of the ticks' jobs.
+            options: those of `entrypoint`.
+
+        Raises:
+            ValueError: the expression or the time zone is not understood, or the name is registered already.
+        """
+        return self.registry.schedule(name, expression, timezone=timezone, queue=queue, priority=priority, **options)
+
     def worker(
         self,
         *,
@@ -182,6 +203,7 @@ class PgQueuer(Producer):
         entrypoints: Sequence[str] | None = None,
         mode: QueueExecutionMode = QueueExecutionMode.continuous,
         batch_size: int | None = None,
+        scheduler: bool = True,
         max_jobs: int | None = None,
         name: str | None = None,
         **settings: Any,
@@ -194,6 +216,7 @@ class PgQueuer(Producer):
             entrypoints: only these of the registered entrypoints; None: all of them.
             mode: drain stops when nothing is claimable now and nothing runs; deferred jobs do not keep it.
             batch_size: the most jobs to claim at once; None adapts it to how long jobs take.
+            scheduler: whether this worker fires schedules too; while it drains it does not.
             max_jobs: stop after so many.
             name: how the fleet calls this worker; by default host and process id.
             settings: further fields of `Settings` for this worker: poll_interval, shutdown_timeout ...
@@ -213,6 +236,7 @@ class PgQueuer(Producer):
             queues=queues,
             entrypoints=entrypoints,
             mode=QueueExecutionMode(mode),
+            scheduler=scheduler,
             max_jobs=max_jobs,
             name=name,
         )

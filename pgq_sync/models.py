@@ -120,6 +120,17 @@ class WorkerInfo:
     beat_at: datetime | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class DeclaredSchedule:
+    """A cron expression under a name, and how the jobs of its ticks are enqueued."""
+
+    name: str
+    expression: str
+    timezone: str
+    queue: str
+    priority: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobRecord:
     """A job wherever it is, waiting or long finished."""

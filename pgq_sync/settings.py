@@ -14,11 +14,24 @@ import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from pgq_sync.errors import ConfigError
 
 ENV_PREFIX = "PGQ_"
+Value = TypeVar("Value")
+
+
+def _setting(default: Value, help_text: str, *, secret: bool = False) -> Value:
+    """A field with its meaning, which the command line shows; a secret one stays out of `repr`."""
+    value: Value = field(default=default, repr=not secret, metadata={"help": help_text})
+    return value
+
+
+def meaning(name: str) -> str:
+    """What the setting `name` means, in a sentence."""
+    found = next(setting for setting in dataclasses.fields(Settings) if setting.name == name)
+    return str(found.metadata["help"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,38 +42,22 @@ class Settings:
         ConfigError: a value is out of range or of the wrong type; the message names it and what is accepted.
     """
 
-    dsn: str | None = field(default=None, repr=False)
-    """The database, as a URI or libpq's key=value pairs."""
-    listen_dsn: str | None = field(default=None, repr=False)
-    """Where the listener connects, if not to `dsn`: past a PgBouncer, say."""
-    prefix: str = "pgq_"
-    """The beginning of every table's name."""
-    schema: str | None = None
-    """The schema of the tables; None: the first one on the search_path."""
-    max_payload: int = 1024 * 1024
-    """The largest payload, in bytes."""
-    notify: bool = True
-    """Whether enqueuing wakes workers; without it they find jobs by polling."""
-    pool_size: int = 10
-    """The most connections that the own pool opens."""
-    concurrency: int = 10
-    """How many jobs a worker runs at once."""
-    batch_size: int | None = None
-    """The most jobs to claim at once; None adapts it to how long jobs take."""
-    poll_interval: timedelta = timedelta(seconds=5)
-    """How often an idle worker looks without having been notified."""
-    shutdown_timeout: timedelta = timedelta(seconds=30)
-    """How long a stopping worker waits for running jobs."""
-    max_stuck: int = 5
-    """How many stuck threads a worker replaces before it gives up."""
-    beat_interval: timedelta = timedelta(seconds=5)
-    """How often a worker gives a sign of life."""
-    liveness_limit: timedelta = timedelta(seconds=15)
-    """How old the last sign of life of a living worker may be."""
-    retention: timedelta = timedelta(days=7)
-    """How long finished jobs are remembered."""
-    misfire_grace: timedelta = timedelta(seconds=60)
-    """How late a schedule's tick may be before it counts as missed."""
+    dsn: str | None = _setting(None, "The database, as a URI or libpq's key=value pairs.", secret=True)
+    listen_dsn: str | None = _setting(None, "Where the listener connects, if not to `dsn`: past a PgBouncer, say.", secret=True)
+    prefix: str = _setting("pgq_", "The beginning of every table's name.")
+    schema: str | None = _setting(None, "The schema of the tables; None: the first one on the search_path.")
+    max_payload: int = _setting(1024 * 1024, "The largest payload, in bytes.")
+    notify: bool = _setting(True, "Whether enqueuing wakes workers; without it they find jobs by polling.")
+    pool_size: int = _setting(10, "The most connections that the own pool opens.")
+    concurrency: int = _setting(10, "How many jobs a worker runs at once.")
+    batch_size: int | None = _setting(None, "The most jobs to claim at once; None adapts it to how long jobs take.")
+    poll_interval: timedelta = _setting(timedelta(seconds=5), "How often an idle worker looks without having been notified.")
+    shutdown_timeout: timedelta = _setting(timedelta(seconds=30), "How long a stopping worker waits for running jobs.")
+    max_stuck: int = _setting(5, "How many stuck threads a worker replaces before it gives up.")
+    beat_interval: timedelta = _setting(timedelta(seconds=5), "How often a worker gives a sign of life.")
+    liveness_limit: timedelta = _setting(timedelta(seconds=15), "How old the last sign of life of a living worker may be.")
+    retention: timedelta = _setting(timedelta(days=7), "How long finished jobs are remembered.")
+    misfire_grace: timedelta = _setting(timedelta(seconds=60), "How late a schedule's tick may be before it counts as missed.")
 
     def __post_init__(self) -> None:
         for setting in dataclasses.fields(self):
@@ -110,7 +107,7 @@ def parse(name: str, text: str, label: str) -> Any:
         ConfigError: there is no such setting, or the text does not fit it.
     """
     kind = _kind(name, label)
-    if kind != str and text == "" and isinstance(kind, types.UnionType):
+    if kind is not str and text == "" and isinstance(kind, types.UnionType):
         return None
     base = typing.get_args(kind)[0] if isinstance(kind, types.UnionType) else kind
     accepted, convert = _FORMS[base]

@@ -6,9 +6,10 @@ The pool's threads loop over a queue instead of being given one future per job: 
 from __future__ import annotations
 
 import queue
+import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 
 from pgq_sync.entrypoints.context import Context
 from pgq_sync.models import Claim, Outcome, Settlement
@@ -97,17 +98,22 @@ class Slots:
         self._handed -= len(taken)
         return taken
 
-    def close(self, timeout: float) -> bool:
-        """Lets the running jobs finish; tells whether all of them did within `timeout` seconds."""
-        for _ in self._slots:
-            self._waiting.put(None)
-        unfinished = wait(self._loops, timeout).not_done
-        self._pool.shutdown(wait=False)
-        return not unfinished
+    def close(self, on_end: Callable[[], None]) -> None:
+        """Lets the running jobs finish and no others start; `on_end` is called when all have."""
+        unfinished = [len(self._loops)]
+        lock = threading.Lock()
 
-    def join(self, timeout: float) -> bool:
-        """Waits again for what `close` did not see finished."""
-        return not wait(self._loops, timeout).not_done
+        def ended(loop: Future[None]) -> None:
+            with lock:
+                unfinished[0] -= 1
+                last = unfinished[0] == 0
+            if last:
+                on_end()
+
+        for loop in self._loops:
+            loop.add_done_callback(ended)
+            self._waiting.put(None)
+        self._pool.shutdown(wait=False)
 
     def cancel_running(self) -> list[Claim]:
         """Asks the running jobs to stop, and tells which they are."""

@@ -21,6 +21,7 @@ from pgq_sync.engine.completer import Completer
 from pgq_sync.engine.keeper import Keeper
 from pgq_sync.engine.listener import Listener
 from pgq_sync.engine.runner import Runner, failure
+from pgq_sync.engine.scheduler import Scheduler
 from pgq_sync.engine.slots import Slots
 from pgq_sync.engine.threads import BackgroundThread
 from pgq_sync.entrypoints.registry import Registry
@@ -34,6 +35,11 @@ logger = logging.getLogger("pgq_sync.engine")
 
 _LAST_WORDS = 1.0  # seconds that jobs get to notice that they were asked to stop
 _FLUSH = 10.0  # seconds to write the last outcomes
+
+
+ENDED = "ended"  # the listener: nothing is left to do
+IDLE = "idle"  # the slots: the last running job has finished
+Mail = int | BaseException | str  # a signal's number, a crash, or one of these words
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +72,7 @@ class Worker:
         queues: Sequence[str] | None,
         entrypoints: Sequence[str] | None,
         mode: QueueExecutionMode,
+        scheduler: bool,
         max_jobs: int | None,
         name: str | None,
     ) -> None:
@@ -81,13 +88,13 @@ class Worker:
         )
         self._store = store
         self._settings = settings
-        # What ends the work: a signal's number, a crash, or None. A SimpleQueue may be put to from a signal's handler.
-        self._mailbox: queue.SimpleQueue[int | BaseException | None] = queue.SimpleQueue()
-        self._started = False
+        # A SimpleQueue, since a signal's handler may put to it whatever the main thread is doing.
+        self._mailbox: queue.SimpleQueue[Mail] = queue.SimpleQueue()
+        self._started = self._stopped = False
         self._report = WorkReport({})
 
         worker_id = self.info.worker_id
-        self._listener = Listener(store, self.info, settings.poll_interval, mode, max_jobs, lambda: self._mailbox.put(None))
+        self._listener = Listener(store, self.info, settings.poll_interval, mode, max_jobs, lambda: self._mailbox.put(ENDED))
         self._completer = Completer(store, worker_id, self._listener.written)
         self._slots = Slots(
             settings.concurrency,
@@ -106,6 +113,9 @@ class Worker:
             "completer": BackgroundThread("pgq-completer", self._completer.run, self._crashed),
             "keeper": BackgroundThread("pgq-keeper", self._keeper.run, self._crashed),
         }
+        self._scheduler = Scheduler(store.schedules, registry)
+        if scheduler and mode is QueueExecutionMode.continuous:
+            self._threads["scheduler"] = BackgroundThread("pgq-scheduler", self._scheduler.run, self._crashed)
 
     @property
     def listening(self) -> threading.Event:
@@ -125,6 +135,8 @@ class Worker:
         self._store.require_schema()
         self._started = True
         self._keeper.register()
+        if "scheduler" in self._threads:
+            self._scheduler.declare()
         self._slots.start()
         for thread in self._threads.values():
             thread.start()
@@ -146,15 +158,19 @@ class Worker:
         Returns:
             What the worker did. Stopping twice returns the same again.
         """
-        if not self._started or self._report.counts:
+        if not self._started or self._stopped:
             return self._report
+        self._stopped = True
         started = time.monotonic()
-        self._threads["listener"].stop()
+        for first in ("scheduler", "listener"):
+            if first in self._threads:
+                self._threads[first].stop()
         self._listener.wake()
         self._keeper.stopping()
         self._threads["listener"].join()
-        self._settle(self._slots.take_back(), lambda claim: Outcome(status="released"))
-        requeued = 0 if self._slots.close(_seconds(timeout, self._settings.shutdown_timeout)) else self._requeue_running()
+        self._settle(self._slots.take_back(), _released)
+        self._slots.close(lambda: self._mailbox.put(IDLE))
+        requeued = 0 if self._became_idle(_seconds(timeout, self._settings.shutdown_timeout)) else self._requeue_running()
         self._completer.close()
         if not self._threads["completer"].join(_FLUSH):
             logger.error("the last outcomes could not be written: those jobs run again")
@@ -169,7 +185,8 @@ class Worker:
     def run(self) -> WorkReport:
         """Starts, works until a signal (SIGTERM, SIGINT), `request_stop` or the end of a drain, and stops.
 
-        Signals are handled only where `run` is called in the main thread.
+        A second signal does not wait for running jobs any longer. Signals are handled only where `run` is called in the
+        main thread.
 
         Raises:
             The error of a thread that crashed, after an orderly stop.
@@ -177,7 +194,7 @@ class Worker:
         with self._signals():
             self.start()
             reason = self._mailbox.get()
-        report = self.stop()
+            report = self.stop()
         if isinstance(reason, BaseException):
             raise reason
         return report
@@ -189,10 +206,20 @@ class Worker:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         self.stop()
 
+    def _became_idle(self, seconds: float) -> bool:
+        """Waits for the running jobs, until the time is over or somebody is in a hurry."""
+        deadline = time.monotonic() + seconds
+        try:
+            while (mail := self._mailbox.get(timeout=max(deadline - time.monotonic(), 0))) == ENDED:
+                pass
+        except queue.Empty:
+            return False
+        return mail == IDLE
+
     def _requeue_running(self) -> int:
         """Asks what still runs to stop, and puts back what does not."""
         self._slots.cancel_running()
-        if self._slots.join(_LAST_WORDS):
+        if self._became_idle(_LAST_WORDS):
             return 0
         running = self._slots.cancel_running()
         logger.warning("put back %s jobs that still run: %s", len(running), [claim.job.id for claim in running])
@@ -231,6 +258,10 @@ def _served(registry: Registry, entrypoints: Sequence[str] | None) -> tuple[str,
     if not known:
         raise ConfigError("no entrypoint is registered: decorate a function with @pgq.entrypoint(...) before running a worker")
     return tuple(sorted(set(entrypoints or known)))
+
+
+def _released(claim: Claim) -> Outcome:
+    return Outcome(status="released")
 
 
 def _interrupted(claim: Claim) -> Outcome:

@@ -13,9 +13,10 @@ from pgq_sync.entrypoints.executors import (
     EntrypointExecutor,
     EntrypointExecutorParameters,
 )
+from pgq_sync.entrypoints.schedules import ScheduleExecutor, check_expression
 from pgq_sync.entrypoints.signature import context_parameter, describe
-from pgq_sync.models import OnFailure
-from pgq_sync.storage.intake import check_name
+from pgq_sync.models import DeclaredSchedule, OnFailure
+from pgq_sync.storage.intake import check_name, check_priority
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 ExecutorFactory = Callable[[EntrypointExecutorParameters], AbstractEntrypointExecutor]
@@ -34,6 +35,7 @@ class Registry:
 
     def __init__(self) -> None:
         self._entrypoints: dict[str, Entrypoint] = {}
+        self._schedules: list[DeclaredSchedule] = []
 
     def get(self, name: str) -> Entrypoint:
         """The entrypoint of that name.
@@ -93,6 +95,39 @@ class Registry:
             )
             self._refuse_second(name)
             self._entrypoints[name] = Entrypoint(parameters, _executor(parameters, executor_factory, retry))
+            return func
+
+        return register
+
+    def schedule(
+        self, name: str, expression: str, *, timezone: str = "UTC", queue: str = "default", priority: int = 0, **options: Any
+    ) -> Callable[[Handler], Handler]:
+        """The decorator behind `PgQueuer.schedule`, which documents it."""
+        check_expression(expression, timezone)
+        declared = DeclaredSchedule(name, expression, timezone, check_name("queue", queue), check_priority(priority))
+        known = next((each for each in self._schedules if each.name == name), None)
+        if known is not None and known.expression == expression:
+            raise ValueError(f"schedule {name!r} has the expression {expression!r} already")
+        register = self._again(name) if known else self.entrypoint(name, executor_factory=ScheduleExecutor, **options)
+
+        def declare(func: Handler) -> Handler:
+            register(func)
+            self._schedules.append(declared)
+            return func
+
+        return declare
+
+    def schedules(self) -> tuple[DeclaredSchedule, ...]:
+        """What is scheduled."""
+        return tuple(self._schedules)
+
+    def _again(self, name: str) -> Callable[[Handler], Handler]:
+        """For a further expression of a schedule: its function must be the same."""
+
+        def register(func: Handler) -> Handler:
+            first = self._entrypoints[name].parameters.func
+            if func is not first:
+                raise ValueError(f"schedule {name!r} is registered already, for {describe(first)}: names must be unique")
             return func
 
         return register

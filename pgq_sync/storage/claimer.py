@@ -16,6 +16,7 @@ from pgq_sync.models import Claim, Job, Peers, WorkerInfo
 from pgq_sync.storage.failures import translated
 from pgq_sync.storage.lanes import Found, LaneMemory, serving
 from pgq_sync.storage.names import Names
+from pgq_sync.storage.notifications import parse
 from pgq_sync.storage.statements import statements
 from pgq_sync.storage.store import Clock
 from pgq_sync.storage.waker import Waker
@@ -119,8 +120,8 @@ class PostgresClaimer:
     def _hear(self) -> None:
         for notification in self._connection.notifies(timeout=0):
             try:
-                look = self._lanes.notified(notification.payload, self.peers, time.monotonic())
-            except (ValueError, TypeError):
+                look = self._lanes.notified(parse(notification.payload), self.peers, time.monotonic())
+            except ValueError:
                 look = time.monotonic()  # somebody else's message: it may mean anything
             if look is not None:
                 self._next_look = min(self._next_look, look)

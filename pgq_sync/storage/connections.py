@@ -52,7 +52,8 @@ class OwnPool:
     def __init__(self, settings: Settings, dsn: str | None = None) -> None:
         self._settings = settings
         self._given_dsn = dsn
-        self._forget()
+        self._lock = threading.Lock()
+        self._pool: ConnectionPool[psycopg.Connection[Any]] | None = None
         if hasattr(os, "register_at_fork"):
             method = weakref.WeakMethod(self._forget)
             os.register_at_fork(after_in_child=lambda: (forget := method()) and forget())
@@ -100,9 +101,10 @@ class OwnPool:
             return self._pool
 
     def _forget(self) -> None:
-        # In a forked child: the parent's sockets and threads are not ours, and its lock may be held for ever.
+        # In a forked child: the parent's sockets and threads are not ours, and its lock may be held for ever. The
+        # parent's pool is kept, since collecting it would have it wait for threads that do not exist here.
         self._lock = threading.Lock()
-        self._pool: ConnectionPool[psycopg.Connection[Any]] | None = None
+        self._inherited, self._pool = self._pool, None
 
 
 class ForeignPool:

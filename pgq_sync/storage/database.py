@@ -119,15 +119,15 @@ def bind(connection: Any) -> Session:
 def atomic(session: Session) -> Iterator[None]:
     """All or nothing for several statements: a transaction of its own in autocommit, else a savepoint."""
     if session.in_autocommit:
-        begin, commit, rollback = "begin", "commit", ("rollback",)
+        begin, commit, undo = "begin", "commit", ["rollback"]
     else:
         begin, commit = "savepoint pgq_sync", "release savepoint pgq_sync"
-        rollback = ("rollback to savepoint pgq_sync", commit)
+        undo = ["rollback to savepoint pgq_sync", commit]
     session.run(begin)
     try:
         yield
     except BaseException:
-        for statement in rollback:
+        for statement in undo:
             session.run(statement)
         raise
     session.run(commit)

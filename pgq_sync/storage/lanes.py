@@ -6,13 +6,13 @@ Used by the listener thread alone. Times are of the monotonic clock.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from itertools import chain
 
 from pgq_sync.models import Job, Peers
+from pgq_sync.storage.notifications import Notice
 
 Key = tuple[str, str, int]  # queue, entrypoint, priority
 
@@ -21,7 +21,6 @@ STAGGER = 0.005  # seconds between the workers of a fleet, so that one notificat
 LONGEST_STAGGER = 0.1
 _LATE_COMMITS = timedelta(seconds=5)  # how far below the last claimed job a lane is searched between two full looks
 _MOST_BOUNDS = 10_000
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,22 +61,21 @@ class LaneMemory:
                 else:
                     self._due[lane.key] = now + lane.due_in
 
-    def notified(self, message: str, peers: Peers, now: float) -> float | None:
+    def notified(self, notice: Notice, peers: Peers, now: float) -> float | None:
         """Takes over what a notification says.
 
         Returns:
-            When to take a full look, if the message names no lanes; else None.
+            When to take a full look, if the notification names no lanes; else None.
         """
-        number, count, *lanes = json.loads(message)
-        turn = now + stagger(number, count, peers)
-        if not lanes:
+        turn = now + stagger(notice.number, notice.jobs, peers)
+        if notice.lanes is None:
             return turn
-        for queue, entrypoint, priority, delay, earliest in lanes[0]:
-            if self._serves(queue, entrypoint):
-                key = (queue, entrypoint, priority)
-                self._due[key] = min(self._due.get(key, turn + delay), turn + delay)
+        for lane in notice.lanes:
+            if self._serves(lane.queue, lane.entrypoint):
+                key = (lane.queue, lane.entrypoint, lane.priority)
+                self._due[key] = min(self._due.get(key, turn + lane.delay), turn + lane.delay)
                 if key in self._bounds:
-                    self._bounds[key] = min(self._bounds[key], _EPOCH + timedelta(seconds=earliest))
+                    self._bounds[key] = min(self._bounds[key], lane.earliest)
         return None
 
     def ready(self, now: float) -> Sequence[tuple[Key, datetime]]:

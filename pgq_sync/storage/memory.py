@@ -21,6 +21,7 @@ from uuid import UUID
 from pgq_sync.errors import DuplicateJob
 from pgq_sync.models import (
     Claim,
+    DeclaredSchedule,
     Job,
     JobId,
     JobRecord,
@@ -31,9 +32,10 @@ from pgq_sync.models import (
     Settlement,
     WorkerInfo,
 )
-from pgq_sync.storage.intake import CheckedJob
+from pgq_sync.storage.intake import CheckedJob, check
 from pgq_sync.storage.lanes import Key, serving
-from pgq_sync.storage.store import Clock
+from pgq_sync.storage.store import Clock, NextTick
+from pgq_sync.storage.ticks import tick_job
 
 _MOST_ERRORS = 100  # of one job
 
@@ -86,6 +88,7 @@ class MemoryStore:
         # Heaps by (execute_after, id). An entry whose job is no longer queued for that time is skipped when it comes up.
         self._lanes: defaultdict[Key, list[tuple[datetime, JobId]]] = defaultdict(list)
         self._workers: dict[UUID, WorkerInfo] = {}
+        self._schedules: dict[DeclaredSchedule, datetime] = {}  # and when each is due next
         self._claimers: list[MemoryClaimer] = []
 
     def for_engine(self) -> MemoryStore:
@@ -348,6 +351,32 @@ class MemoryStore:
             limit = self._now() - retention
             for row in [row for row in self._history.values() if row.finished_at and row.finished_at < limit]:
                 del self._history[row.id]
+
+    @property
+    def schedules(self) -> MemoryStore:
+        return self
+
+    def declare(self, schedules: Sequence[DeclaredSchedule], next_tick: NextTick) -> None:
+        with self._lock:
+            for schedule in schedules:
+                known = next(
+                    (each for each in self._schedules if (each.name, each.expression) == (schedule.name, schedule.expression)),
+                    None,
+                )
+                due = self._schedules.pop(known) if known else None
+                kept = due if known and known.timezone == schedule.timezone else None
+                self._schedules[schedule] = kept or next_tick(schedule, self._now())
+
+    def tick(self, names: Sequence[str], next_tick: NextTick) -> float | None:
+        with self._lock:
+            now = self._now()
+            for schedule, due in list(self._schedules.items()):
+                if schedule.name in names and due <= now:
+                    self._add_one(check(tick_job(schedule, due), max_payload=0), "raise")
+                    self._schedules[schedule] = next_tick(schedule, now)
+            dues = [due for schedule, due in self._schedules.items() if schedule.name in names]
+        self._wake()
+        return min((max((due - now).total_seconds(), 0.0) for due in dues), default=None)
 
     def _now(self) -> datetime:
         return self._clock() or _utc_now()

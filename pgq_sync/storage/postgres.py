@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 import psycopg
 
-from pgq_sync.errors import DuplicateJob
 from pgq_sync.models import (
     JobId,
     JobRecord,
-    OnConflict,
     Peers,
     RequeueResult,
     Settled,
@@ -23,47 +21,16 @@ from pgq_sync.models import (
 )
 from pgq_sync.storage.claimer import PostgresClaimer
 from pgq_sync.storage.connections import Connections
-from pgq_sync.storage.database import Row, Session, atomic, bind
+from pgq_sync.storage.database import Row, Session, bind
 from pgq_sync.storage.failures import translated
-from pgq_sync.storage.intake import CheckedJob
+from pgq_sync.storage.inserts import PostgresIntake, text
 from pgq_sync.storage.names import Names
+from pgq_sync.storage.schedules import PostgresSchedules
 from pgq_sync.storage.schema import Schema
 from pgq_sync.storage.statements import statements
 from pgq_sync.storage.store import Clock, database_clock
 
 _FINISHING = ("succeeded", "failed", "cancelled")
-
-
-class PostgresIntake:
-    """Enqueues on one session."""
-
-    def __init__(self, session: Session, names: Names, clock: Clock) -> None:
-        self._session = session
-        self._sql = statements(names)
-        self._clock = clock
-
-    def add(self, jobs: Sequence[CheckedJob], *, on_conflict: OnConflict, notify: bool) -> list[JobId | None]:
-        common = {"now": _text(self._clock()), "notify": "" if notify else "off"}
-        if len(jobs) == 1 and (rows := self._session.run(self._sql["enqueue_one"], common | _one(jobs[0]))):
-            return [rows[0][0]]
-        if any(job.dedupe_key is not None for job in jobs):
-            return self._add_keyed(jobs, on_conflict, common)
-        return [row[0] for row in self._session.run(self._sql["enqueue_batch"], common | _many(jobs))]
-
-    def atomic(self) -> AbstractContextManager[None]:
-        return atomic(self._session)
-
-    def _add_keyed(self, jobs: Sequence[CheckedJob], on_conflict: OnConflict, common: dict[str, Any]) -> list[JobId | None]:
-        keys = {
-            "on_conflict": on_conflict,
-            "dedupe_keys": [job.dedupe_key for job in jobs],
-            "dedupe_untils": [job.dedupe_until for job in jobs],
-        }
-        rows = self._session.run(self._sql["enqueue_many"], common | _many(jobs) | keys)
-        if rows[0][1]:
-            job_id, _, ordinal = rows[0]
-            raise DuplicateJob(str(jobs[ordinal - 1].dedupe_key), job_id)
-        return [row[0] for row in rows]
 
 
 class PostgresStore:
@@ -90,6 +57,10 @@ class PostgresStore:
 
     def close(self) -> None:
         self._connections.close()
+
+    @property
+    def schedules(self) -> PostgresSchedules:
+        return PostgresSchedules(self._connections, self._names, self._clock)
 
     @contextmanager
     def intake(self, connection: Any = None) -> Iterator[PostgresIntake]:
@@ -159,7 +130,7 @@ class PostgresStore:
     def requeue(self, ids: Iterable[int], *, reset_attempts: bool = True) -> RequeueResult:
         wanted = list(dict.fromkeys(ids))
         with self._connections.session() as session:
-            params = {"ids": wanted, "reset_attempts": reset_attempts, "now": _text(self._clock())}
+            params = {"ids": wanted, "reset_attempts": reset_attempts, "now": text(self._clock())}
             held = {row[0]: row[0] for row in session.run(self._sql["requeue_held"], params)}
             anew = {row[1]: row[0] for row in session.run(self._sql["requeue_failed"], params)}
             failed = {row[0] for row in session.run(self._sql["failed"], params)}
@@ -232,32 +203,6 @@ class PostgresStore:
         }
 
 
-def _one(job: CheckedJob) -> dict[str, Any]:
-    return {
-        "entrypoint": job.entrypoint,
-        "payload": job.payload,
-        "priority": job.priority,
-        "due_at": _text(job.due_at),
-        "delay": job.delay,
-        "dedupe_key": job.dedupe_key,
-        "dedupe_until": job.dedupe_until,
-        "headers": job.headers,
-        "queue": job.queue,
-    }
-
-
-def _many(jobs: Sequence[CheckedJob]) -> dict[str, Any]:
-    return {
-        "entrypoints": [job.entrypoint for job in jobs],
-        "payloads": [job.payload for job in jobs],
-        "priorities": [job.priority for job in jobs],
-        "due_at": [_text(job.due_at) for job in jobs],
-        "delays": [job.delay for job in jobs],
-        "headers": [job.headers for job in jobs],
-        "queues": [job.queue for job in jobs],
-    }
-
-
 def _finish(finishing: Sequence[Settlement]) -> dict[str, Any]:
     return {
         "statuses": [each.outcome.status for each in finishing],
@@ -275,11 +220,6 @@ def _put_back(returning: Sequence[Settlement]) -> dict[str, Any]:
         "errors": [each.outcome.error for each in returning],
         "attempts": [int(unstarted) for unstarted in released],  # to be taken back
     }
-
-
-def _text(moment: Any) -> str | None:
-    # As text, since not every driver writes datetimes alike.
-    return None if moment is None else moment.isoformat()
 
 
 def _record(row: Row) -> JobRecord:

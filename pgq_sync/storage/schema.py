@@ -78,7 +78,8 @@ class Schema:
 
     def require(self) -> None:
         """Raises SchemaError, in one line that names the command to run, unless the schema is this version's."""
-        with self._connections.session() as session:
+        # Connected apart: where that fails it fails at once, while a pool would go on trying.
+        with self._session() as session:
             installed = self._installed(session)
         known = migrations()[-1].version
         if installed < known:
@@ -111,10 +112,8 @@ class Schema:
 
     def _migrate(self, *, create: bool) -> list[str]:
         with self._changing() as session:
-            if create and not session.run(self._sql["is_installed"])[0][0]:
-                installed = 0
-            else:
-                installed = self._installed(session)
+            missing = not session.run(self._sql["is_installed"])[0][0]
+            installed = 0 if create and missing else self._installed(session)
             session.run(_script(self._names, installed))
         return [f"{each.version:04d} {each.title}" for each in migrations() if each.version > installed]
 
@@ -130,7 +129,8 @@ class Schema:
         installed = int(rows[0][0]) if rows else 0
         if installed > known:
             raise SchemaError(
-                f"the schema has version {installed}, this pgq-sync knows only {known}: upgrade the package, `pip install -U pgq-sync`"
+                f"the schema has version {installed}, this pgq-sync knows only {known}: "
+                "upgrade the package, `pip install -U pgq-sync`"
             )
         return installed
 

@@ -11,11 +11,25 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 from uuid import UUID
 
-from pgq_sync.models import Claim, JobId, JobRecord, OnConflict, Peers, RequeueResult, Settled, Settlement, WorkerInfo
+from pgq_sync.models import (
+    Claim,
+    DeclaredSchedule,
+    JobId,
+    JobRecord,
+    OnConflict,
+    Peers,
+    RequeueResult,
+    Settled,
+    Settlement,
+    WorkerInfo,
+)
 from pgq_sync.storage.intake import CheckedJob
 
 Clock = Callable[[], datetime | None]
 """The time that a store's rows get; None means the database's own clock."""
+
+
+NextTick = Callable[[DeclaredSchedule, datetime], datetime]
 
 
 def database_clock() -> None:
@@ -114,8 +128,26 @@ class Fleet(Protocol):
         """Looks after history: forgets what is older than `retention`."""
 
 
+class Schedules(Protocol):
+    """The schedules. `next_tick` tells of a schedule and a time the first time after it that the schedule names."""
+
+    def declare(self, schedules: Sequence[DeclaredSchedule], next_tick: NextTick) -> None:
+        """Notes schedules; those that are there keep when they are due next."""
+
+    def tick(self, names: Sequence[str], next_tick: NextTick) -> float | None:
+        """Enqueues a job for each of the named schedules that is due, and moves it on.
+
+        Returns:
+            In how many seconds the next one is due; None if none is.
+        """
+
+
 class Store(Jobs, Fleet, Protocol):
     """All of it."""
+
+    @property
+    def schedules(self) -> Schedules:
+        """The schedules."""
 
     def for_engine(self) -> Store:
         """The same store as a worker uses it: never on a connection that the caller works on."""

@@ -1,0 +1,114 @@
+"""`pgq-sync enqueue` and `pgq-sync jobs`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import sys
+from datetime import datetime, timedelta
+from typing import Any, get_args
+from uuid import UUID
+
+import click
+
+from pgq_sync.cli.options import Duration, database, database_options, json_option
+from pgq_sync.models import DedupeUntil, JobRecord, OnConflict
+from pgq_sync.storage.jobs import STATUSES
+
+
+@click.command()
+@click.argument("entrypoint")
+@click.argument("payload", required=False)
+@click.option("--priority", type=int, default=0, show_default=True, help="Larger runs first.")
+@click.option("--delay", type=Duration(), help="Run it not before so long from now: 30, 500ms, 10m, 2h, 7d.")
+@click.option("--dedupe-key", help="At most one unfinished job has this key.")
+@click.option("--dedupe-until", type=click.Choice(get_args(DedupeUntil)), default="finished", show_default=True)
+@click.option("--on-conflict", type=click.Choice(get_args(OnConflict)), default="raise", show_default=True)
+@click.option("--queue", default="default", show_default=True)
+@click.option("--header", "headers", multiple=True, metavar="KEY=VALUE", help="May be given several times.")
+@database_options
+def enqueue(
+    entrypoint: str,
+    payload: str | None,
+    delay: timedelta | None,
+    headers: tuple[str, ...],
+    embedded: str | None,
+    dsn: str | None,
+    prefix: str | None,
+    schema: str | None,
+    **options: Any,
+) -> None:
+    """Enqueue a job and print its id; with PAYLOAD "-" the payload is read from standard input."""
+    body = sys.stdin.buffer.read() if payload == "-" else payload
+    with database({"dsn": dsn, "prefix": prefix, "schema": schema}, embedded) as pgq:
+        job_id = pgq.enqueue(entrypoint, body, execute_after=delay, headers=_headers(headers), **options)
+    click.echo(job_id if job_id is not None else "not enqueued: its dedupe key is taken")
+
+
+@click.command()
+@click.option("--status", type=click.Choice(STATUSES))
+@click.option("--entrypoint")
+@click.option("--queue")
+@click.option("--limit", type=click.IntRange(1), default=25, show_default=True)
+@json_option
+@database_options
+def jobs(
+    status: str | None,
+    entrypoint: str | None,
+    queue: str | None,
+    limit: int,
+    as_json: bool,
+    embedded: str | None,
+    **options: Any,
+) -> None:
+    """List jobs, unfinished and finished ones, the latest first."""
+    with database(options, embedded) as pgq:
+        found = pgq.jobs.find(status=status, entrypoint=entrypoint, queue=queue, limit=limit)
+    if as_json:
+        click.echo(json.dumps([_plain(dataclasses.asdict(record)) for record in found], indent=2))
+        return
+    rows = [_row(record) for record in found]
+    for line in table(("id", "entrypoint", "queue", "status", "attempts", "created", "error"), rows):
+        click.echo(line)
+
+
+commands = (enqueue, jobs)
+
+
+def table(heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
+    """Columns as wide as they need to be, cut off at the terminal's edge."""
+    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
+    edge = shutil.get_terminal_size((120, 24)).columns if sys.stdout.isatty() else 1000
+    lines = [heads, *rows]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()[:edge] for line in lines]
+
+
+def _row(record: JobRecord) -> tuple[str, ...]:
+    error = str(record.errors[-1].get("message", "")).splitlines()[:1] if record.errors else []
+    created = f"{record.created_at:%Y-%m-%d %H:%M:%S}"
+    return (
+        *(str(record.id), record.entrypoint, record.queue, record.status, str(record.attempts), created),
+        *(error or [""]),
+    )
+
+
+def _headers(given: tuple[str, ...]) -> dict[str, str] | None:
+    for header in given:
+        if "=" not in header:
+            raise click.BadParameter(f"{header!r} is no KEY=VALUE", param_hint="--header")
+    pairs = (header.partition("=") for header in given)
+    return {key: value for key, _, value in pairs} or None
+
+
+def _plain(value: Any) -> Any:
+    """`value` as JSON can express it; bytes that are no UTF-8 are written with escapes."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace")
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return str(value) if isinstance(value, UUID) else value

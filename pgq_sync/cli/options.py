@@ -1,0 +1,105 @@
+"""Options that commands share, made from the fields of Settings, and the application that they describe."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from pgq_sync.app import PgQueuer
+from pgq_sync.settings import Settings, meaning, parse, parse_duration
+from pgq_sync.storage.embedded import DEFAULT_DIRECTORY, embedded_postgres
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+DATABASE = ("dsn", "prefix", "schema")
+
+
+def setting_options(*names: str) -> Callable[[Command], Command]:
+    """One option for each of these settings; what is not given stays out of the settings."""
+
+    def decorate(command: Command) -> Command:
+        for name in reversed(names):
+            option = "--" + name.replace("_", "-")
+            command = click.option(option, name, metavar=_metavar(name), help=_help(name))(command)
+        return command
+
+    return decorate
+
+
+def database_options(command: Command) -> Command:
+    """Where the database is: --dsn, --prefix, --schema and --embedded."""
+    embedded = click.option(
+        "--embedded",
+        is_flag=False,
+        flag_value=str(DEFAULT_DIRECTORY),
+        metavar="[DIR]",
+        help=f"Run a PostgreSQL of our own, its data in DIR ({DEFAULT_DIRECTORY}), with the schema installed.",
+    )
+    return setting_options(*DATABASE)(embedded(command))
+
+
+def json_option(command: Command) -> Command:
+    """--json: for machines."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")(command)
+
+
+def settings_from(options: Mapping[str, str | None], environ: Mapping[str, str] | None = None) -> Settings:
+    """The environment's settings, with the given options on top.
+
+    Raises:
+        ConfigError: an option or a variable cannot be used.
+    """
+    given = {name: parse(name, text, "--" + name.replace("_", "-")) for name, text in options.items() if text is not None}
+    return Settings.from_env(environ, **given)
+
+
+@contextlib.contextmanager
+def database(options: Mapping[str, str | None], embedded: str | None) -> Iterator[PgQueuer]:
+    """An application on the database that the options describe, closed at the end."""
+    with embedded_environment(embedded), PgQueuer.from_dsn(settings=settings_from(options)) as pgq:
+        if embedded is not None:
+            pgq.schema.install()
+        yield pgq
+
+
+@contextlib.contextmanager
+def embedded_environment(directory: str | None) -> Iterator[None]:
+    """Runs the embedded server meanwhile, if a directory is given; PGQ_DSN then names it to everything in this process."""
+    if directory is None:
+        yield
+        return
+    with embedded_postgres(Path(directory)) as dsn:
+        os.environ["PGQ_DSN"] = dsn
+        yield
+
+
+class Duration(click.ParamType[timedelta]):
+    """A duration on the command line."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
+        try:
+            return value if isinstance(value, timedelta) else parse_duration(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+def _metavar(name: str) -> str:
+    default = getattr(Settings, "__dataclass_fields__")[name].default  # noqa: B009  its own attribute is untyped
+    if isinstance(default, timedelta):
+        return "DURATION"
+    return "N" if isinstance(default, int) or name == "batch_size" else "TEXT"
+
+
+def _help(name: str) -> str:
+    default = getattr(Settings, "__dataclass_fields__")[name].default  # noqa: B009
+    if default is None:
+        return meaning(name)
+    shown = f"{default.total_seconds():g} s" if isinstance(default, timedelta) else default
+    return f"{meaning(name)}  [default: {shown}]"

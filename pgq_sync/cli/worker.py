@@ -1,0 +1,94 @@
+"""`pgq-sync worker`."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+from typing import Any
+
+import click
+
+from pgq_sync.cli.load import application
+from pgq_sync.cli.options import database_options, embedded_environment, setting_options
+from pgq_sync.engine.worker import WorkReport
+from pgq_sync.errors import ConfigError
+from pgq_sync.models import QueueExecutionMode
+from pgq_sync.settings import ENV_PREFIX, parse
+
+PUT_BACK = 3  # the exit code where jobs had to be put back
+_SETTINGS = ("concurrency", "batch_size", "poll_interval", "shutdown_timeout")
+
+
+@click.command()
+@click.argument("target", metavar="MODULE:ATTRIBUTE")
+@click.argument("arguments", nargs=-1, metavar="[-- ARGUMENT...]")
+@click.option("-q", "--queue", "queues", multiple=True, help="Only jobs of this queue; may be given several times.")
+@click.option("-e", "--entrypoint", "entrypoints", multiple=True, help="Only this entrypoint; may be given several times.")
+@click.option(
+    "--mode",
+    type=click.Choice([mode.value for mode in QueueExecutionMode]),
+    default=QueueExecutionMode.continuous.value,
+    help="drain: stop when nothing is claimable now and nothing runs.  [default: continuous]",
+)
+@click.option("--scheduler/--no-scheduler", default=True, show_default=True, help="Whether to fire schedules too.")
+@click.option("--max-jobs", type=click.IntRange(1), metavar="N", help="Stop after so many jobs.")
+@click.option("--name", help="How the fleet calls this worker.  [default: host:pid]")
+@click.option("--log-level", default="INFO", type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"], case_sensitive=False))
+@setting_options(*_SETTINGS)
+@database_options
+def worker(
+    target: str,
+    arguments: tuple[str, ...],
+    queues: tuple[str, ...],
+    entrypoints: tuple[str, ...],
+    mode: str,
+    scheduler: bool,
+    log_level: str,
+    embedded: str | None,
+    **options: Any,
+) -> None:
+    """Run the jobs of an application until SIGTERM or SIGINT.
+
+    MODULE:ATTRIBUTE is a PgQueuer, or a callable (a context manager too) that returns one; what stands after -- is
+    given to the callable as one list. Exit 0 after a clean stop, 3 if jobs had to be put back at the deadline.
+    """
+    if embedded is not None and ":" in embedded and not os.path.isabs(embedded):
+        raise ConfigError(f"--embedded took {embedded!r} for its directory: put it last, or write --embedded=DIR")
+    logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
+    given = _parsed(options)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(embedded_environment(embedded))
+        pgq = stack.enter_context(application(target, arguments))
+        stack.callback(pgq.close)
+        if embedded is not None:
+            pgq.schema.install()
+        report = pgq.run(
+            mode=QueueExecutionMode(mode),
+            scheduler=scheduler,
+            queues=queues or None,
+            entrypoints=entrypoints or None,
+            max_jobs=options["max_jobs"],
+            name=options["name"],
+            **given,
+        )
+    leave(report)
+
+
+def leave(report: WorkReport) -> None:
+    """Ends the process as the report says. A thread that is stuck in a job must not hold it: no waiting for threads."""
+    click.echo(f"done: {', '.join(f'{count} {status}' for status, count in report.counts.items()) or 'no jobs'}", err=True)
+    if report.requeued:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(PUT_BACK)
+
+
+def _parsed(options: dict[str, Any]) -> dict[str, Any]:
+    """The worker's own settings; those of the database go by the environment, from which the application reads them."""
+    for name in ("dsn", "prefix", "schema"):
+        if (value := options[name]) is not None:
+            os.environ[ENV_PREFIX + name.upper()] = value
+    texts = {name: options[name] for name in _SETTINGS if options[name] is not None}
+    return {name: parse(name, text, "--" + name.replace("_", "-")) for name, text in texts.items()}

@@ -1,0 +1,79 @@
+"""Enqueuing on PostgreSQL: one statement, on whatever connection and in whatever transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from datetime import datetime
+from typing import Any
+
+from pgq_sync.errors import DuplicateJob
+from pgq_sync.models import JobId, OnConflict
+from pgq_sync.storage.database import Session, atomic
+from pgq_sync.storage.intake import CheckedJob
+from pgq_sync.storage.names import Names
+from pgq_sync.storage.statements import statements
+from pgq_sync.storage.store import Clock
+
+
+class PostgresIntake:
+    """Enqueues on one session."""
+
+    def __init__(self, session: Session, names: Names, clock: Clock) -> None:
+        self._session = session
+        self._sql = statements(names)
+        self._clock = clock
+
+    def add(self, jobs: Sequence[CheckedJob], *, on_conflict: OnConflict, notify: bool) -> list[JobId | None]:
+        common = {"now": text(self._clock()), "notify": "" if notify else "off"}
+        if len(jobs) == 1 and (rows := self._session.run(self._sql["enqueue_one"], common | _one(jobs[0]))):
+            return [rows[0][0]]
+        if any(job.dedupe_key is not None for job in jobs):
+            return self._add_keyed(jobs, on_conflict, common)
+        return [row[0] for row in self._session.run(self._sql["enqueue_batch"], common | _many(jobs))]
+
+    def atomic(self) -> AbstractContextManager[None]:
+        return atomic(self._session)
+
+    def _add_keyed(self, jobs: Sequence[CheckedJob], on_conflict: OnConflict, common: dict[str, Any]) -> list[JobId | None]:
+        keys = {
+            "on_conflict": on_conflict,
+            "dedupe_keys": [job.dedupe_key for job in jobs],
+            "dedupe_untils": [job.dedupe_until for job in jobs],
+        }
+        rows = self._session.run(self._sql["enqueue_many"], common | _many(jobs) | keys)
+        if rows[0][1]:
+            job_id, _, ordinal = rows[0]
+            raise DuplicateJob(str(jobs[ordinal - 1].dedupe_key), job_id)
+        return [row[0] for row in rows]
+
+
+def text(moment: datetime | None) -> str | None:
+    """`moment` as a statement takes it: as text, since not every driver writes datetimes alike."""
+    return None if moment is None else moment.isoformat()
+
+
+def _one(job: CheckedJob) -> dict[str, Any]:
+    return {
+        "entrypoint": job.entrypoint,
+        "payload": job.payload,
+        "priority": job.priority,
+        "due_at": text(job.due_at),
+        "delay": job.delay,
+        "dedupe_key": job.dedupe_key,
+        "dedupe_until": job.dedupe_until,
+        "headers": job.headers,
+        "queue": job.queue,
+    }
+
+
+def _many(jobs: Sequence[CheckedJob]) -> dict[str, Any]:
+    return {
+        "entrypoints": [job.entrypoint for job in jobs],
+        "payloads": [job.payload for job in jobs],
+        "priorities": [job.priority for job in jobs],
+        "due_at": [text(job.due_at) for job in jobs],
+        "delays": [job.delay for job in jobs],
+        "headers": [job.headers for job in jobs],
+        "queues": [job.queue for job in jobs],
+    }
