@@ -49,7 +49,7 @@ class Listener:
         self._on_end = on_end
         self._claimer: Claimer | None = None
         self._peers = Peers()
-        self._stopping = threading.Event()
+        self._throttled = False
 
     def serve(self, slots: Slots, completer: Completer) -> None:
         """Gives the listener those that it works for; before its thread starts."""
@@ -58,7 +58,6 @@ class Listener:
 
     def run(self, stopping: threading.Event) -> None:
         """The thread."""
-        self._stopping = stopping
         delay = 0.1
         while not stopping.is_set():
             try:
@@ -96,8 +95,6 @@ class Listener:
         claimer = self._claimer
         if claimer is not None:
             claimer.peers = peers
-
-    _throttled = False
 
     def _cycle(self, claimer: Claimer, stopping: threading.Event) -> None:
         while not stopping.is_set():

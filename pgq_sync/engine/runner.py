@@ -6,13 +6,13 @@ import json
 import logging
 import traceback
 from collections.abc import Callable, MutableMapping
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from pgq_sync.entrypoints.context import Context
 from pgq_sync.entrypoints.executors import EntrypointExecutorParameters
-from pgq_sync.entrypoints.registry import Registry
+from pgq_sync.entrypoints.registry import Entrypoint, Registry
 from pgq_sync.errors import Cancelled, Hold, Retry
 from pgq_sync.models import Claim, Job, Outcome
 
@@ -38,13 +38,19 @@ class Runner:
 
     def run(self, claim: Claim, entered: Callable[[Context], None]) -> Outcome:
         """Runs one attempt; `entered` gets its context, by which it can be asked to stop."""
-        job = claim.job
         try:
-            entrypoint = self._registry.get(job.entrypoint)
-            context = Context(job, self._resources, self._enqueue)
-            entered(context)
-            value = entrypoint.executor.execute(job, context)
-            return _success(entrypoint.parameters, value)
+            entrypoint = self._registry.get(claim.job.entrypoint)
+            return self._attempt(entrypoint, claim.job, entered)
+        except BaseException as error:
+            # Nothing that a job does may cost the pool its thread.
+            logger.exception("job %s of %s could not be run", claim.job.id, claim.job.entrypoint)
+            return Outcome(status="failed", error=failure(claim.job, type(error).__name__, "the attempt could not be run"))
+
+    def _attempt(self, entrypoint: Entrypoint, job: Job, entered: Callable[[Context], None]) -> Outcome:
+        context = Context(job, self._resources, self._enqueue)
+        entered(context)
+        try:
+            return _success(entrypoint.parameters, entrypoint.executor.execute(job, context))
         except Retry as retry:
             return Outcome(status="retried", delay=retry.delay, error=_error(job, retry.__cause__ or retry))
         except Hold as hold:
@@ -53,21 +59,22 @@ class Runner:
             return Outcome(status="cancelled", error=_error(job, cancelled))
         except BaseException as error:
             # SystemExit and KeyboardInterrupt too: a job may end itself, not the worker.
-            return self._failure(job, error)
-
-    def _failure(self, job: Job, error: BaseException) -> Outcome:
-        logger.warning(
-            "job %s of %s failed at attempt %s: %s",
-            *(job.id, job.entrypoint, job.attempt, f"{type(error).__name__}: {_message(error)}"),
-            extra={"job_id": job.id, "entrypoint": job.entrypoint},
-        )
-        hold = self._registry.get(job.entrypoint).parameters.on_failure == "hold"
-        return Outcome(status="held" if hold else "failed", error=_error(job, error))
+            _log_failure(job, error)
+            on_failure: Literal["failed", "held"] = "held" if entrypoint.parameters.on_failure == "hold" else "failed"
+            return Outcome(status=on_failure, error=_error(job, error))
 
 
 def failure(job: Job, type_name: str, reason: str) -> str:
     """An entry of a job's errors for which there was no exception."""
     return json.dumps({"attempt": job.attempt, "type": type_name, "message": reason, "worker_id": str(job.worker_id)})
+
+
+def _log_failure(job: Job, error: BaseException) -> None:
+    logger.warning(
+        "job %s of %s failed at attempt %s: %s",
+        *(job.id, job.entrypoint, job.attempt, f"{type(error).__name__}: {_message(error)}"),
+        extra={"job_id": job.id, "entrypoint": job.entrypoint},
+    )
 
 
 def _success(parameters: EntrypointExecutorParameters, value: Any) -> Outcome:

@@ -66,6 +66,7 @@ class Slots:
         self._slots = [Slot() for _ in range(size)]
         self._pool = ThreadPoolExecutor(size + max_stuck, thread_name_prefix="pgq-slot")
         self._loops: list[Future[None]] = []
+        self._lock = threading.Lock()  # of everything below
         self._handed = 0
         self._ahead = 0  # how many jobs to claim beyond the idle slots
         self._low_water = 0  # at so few waiting jobs it is time to claim again
@@ -77,26 +78,36 @@ class Slots:
 
     def hand(self, claims: Sequence[Claim]) -> None:
         """Gives claimed jobs to the slots. Listener thread only."""
-        self._handed += len(claims)
+        with self._lock:
+            self._handed += len(claims)
         for claim in claims:
             self._waiting.put(claim)
 
     def room(self) -> int:
-        """How many jobs to claim now: for the idle slots, and ahead as far as jobs are short. Listener thread only."""
-        self._account()
-        in_flight = self._handed - sum(slot.finished for slot in self._slots)
-        return min(len(self._slots) + self._ahead - in_flight, self._batch_size or MOST)
+        """How many jobs to claim now: for the idle slots, and ahead as far as jobs are short."""
+        with self._lock:
+            self._account()
+            in_flight = self._handed - sum(slot.finished for slot in self._slots)
+            return min(len(self._slots) + self._ahead - in_flight, self._batch_size or MOST)
 
-    def take_back(self) -> list[Claim]:
-        """The claimed jobs that have not started; they will not start any more."""
-        taken = []
+    def take_back(self, most: int | None = None) -> list[Claim]:
+        """Claimed jobs that have not started, at most so many; they will not start here any more."""
+        taken: list[Claim] = []
         try:
-            while claim := self._waiting.get_nowait():
+            while (most is None or len(taken) < most) and (claim := self._waiting.get_nowait()):
                 taken.append(claim)
         except queue.Empty:
             pass
-        self._handed -= len(taken)
+        with self._lock:
+            self._handed -= len(taken)
         return taken
+
+    def give_back(self) -> list[Claim]:
+        """What was claimed ahead while jobs were short, and is too much now that they are long: others may run it."""
+        with self._lock:
+            self._account()
+            surplus = self._waiting.qsize() - 2 * self._ahead
+        return self.take_back(surplus) if surplus > 0 else []
 
     def close(self, on_end: Callable[[], None]) -> None:
         """Lets the running jobs finish and no others start; `on_end` is called when all have."""

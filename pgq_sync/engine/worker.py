@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import queue
 import signal
@@ -26,7 +27,7 @@ from pgq_sync.engine.slots import Slots
 from pgq_sync.engine.threads import BackgroundThread
 from pgq_sync.entrypoints.registry import Registry
 from pgq_sync.errors import ConfigError
-from pgq_sync.models import Claim, Outcome, QueueExecutionMode, Settlement, WorkerInfo
+from pgq_sync.models import Claim, Outcome, Peers, QueueExecutionMode, Settlement, WorkerInfo
 from pgq_sync.settings import Settings
 from pgq_sync.storage.store import Store
 from pgq_sync.version import __version__
@@ -34,6 +35,7 @@ from pgq_sync.version import __version__
 logger = logging.getLogger("pgq_sync.engine")
 
 _LAST_WORDS = 1.0  # seconds that jobs get to notice that they were asked to stop
+_GLANCE = 0.5  # seconds in which a signal is noticed at the latest
 _FLUSH = 10.0  # seconds to write the last outcomes
 
 
@@ -91,6 +93,7 @@ class Worker:
         # A SimpleQueue, since a signal's handler may put to it whatever the main thread is doing.
         self._mailbox: queue.SimpleQueue[Mail] = queue.SimpleQueue()
         self._started = self._stopped = False
+        self._stop_lock = threading.Lock()
         self._report = WorkReport({})
 
         worker_id = self.info.worker_id
@@ -106,7 +109,7 @@ class Worker:
         )
         self._listener.serve(self._slots, self._completer)
         self._keeper = Keeper(
-            store, self.info, settings.beat_interval, settings.liveness_limit, settings.retention, self._listener.set_peers
+            store, self.info, settings.beat_interval, settings.liveness_limit, settings.retention, self._on_beat, self._orphaned
         )
         self._threads = {
             "listener": BackgroundThread("pgq-listener", self._listener.run, self._crashed),
@@ -135,8 +138,12 @@ class Worker:
         self._store.require_schema()
         self._started = True
         self._keeper.register()
-        if "scheduler" in self._threads:
-            self._scheduler.declare()
+        try:
+            if "scheduler" in self._threads:
+                self._scheduler.declare()
+        except BaseException:
+            self._keeper.deregister()
+            raise
         self._slots.start()
         for thread in self._threads.values():
             thread.start()
@@ -158,6 +165,37 @@ class Worker:
         Returns:
             What the worker did. Stopping twice returns the same again.
         """
+        with self._stop_lock:
+            if not self._stopped:
+                self._forget_requests()
+            return self._stop(timeout)
+
+    def run(self) -> WorkReport:
+        """Starts, works until a signal (SIGTERM, SIGINT), `request_stop` or the end of a drain, and stops.
+
+        A second signal does not wait for running jobs any longer. Signals are handled only where `run` is called in the
+        main thread.
+
+        Raises:
+            The error of a thread that crashed, after an orderly stop.
+        """
+        with self._signals():
+            self.start()
+            reason = self._next_mail(None)
+            with self._stop_lock:
+                report = self._stop(None)
+        if isinstance(reason, BaseException):
+            raise reason
+        return report
+
+    def __enter__(self) -> Worker:
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self.stop()
+
+    def _stop(self, timeout: timedelta | float | None) -> WorkReport:
         if not self._started or self._stopped:
             return self._report
         self._stopped = True
@@ -182,39 +220,25 @@ class Worker:
         logger.info("worker %s stopped after %.1f s: %s", self.info.name, time.monotonic() - started, self._report)
         return self._report
 
-    def run(self) -> WorkReport:
-        """Starts, works until a signal (SIGTERM, SIGINT), `request_stop` or the end of a drain, and stops.
-
-        A second signal does not wait for running jobs any longer. Signals are handled only where `run` is called in the
-        main thread.
-
-        Raises:
-            The error of a thread that crashed, after an orderly stop.
-        """
-        with self._signals():
-            self.start()
-            reason = self._mailbox.get()
-            report = self.stop()
-        if isinstance(reason, BaseException):
-            raise reason
-        return report
-
-    def __enter__(self) -> Worker:
-        self.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        self.stop()
-
     def _became_idle(self, seconds: float) -> bool:
         """Waits for the running jobs, until the time is over or somebody is in a hurry."""
         deadline = time.monotonic() + seconds
-        try:
-            while (mail := self._mailbox.get(timeout=max(deadline - time.monotonic(), 0))) == ENDED:
-                pass
-        except queue.Empty:
-            return False
-        return mail == IDLE
+        while (mail := self._next_mail(deadline)) is not None and not isinstance(mail, int):
+            if mail == IDLE:
+                return True
+        return False
+
+    def _next_mail(self, deadline: float | None) -> Mail | None:
+        """The next mail, or None if there is none until `deadline` (of the monotonic clock)."""
+        while True:
+            left = math.inf if deadline is None else deadline - time.monotonic()
+            try:
+                # Not longer: a signal that the system delivers to another thread does not end the main thread's wait,
+                # and its handler runs only when that thread comes round.
+                return self._mailbox.get(timeout=max(min(left, _GLANCE), 0))
+            except queue.Empty:
+                if left <= 0:
+                    return None
 
     def _requeue_running(self) -> int:
         """Asks what still runs to stop, and puts back what does not."""
@@ -229,6 +253,28 @@ class Worker:
     def _settle(self, claims: Sequence[Claim], outcome: Callable[[Claim], Outcome]) -> None:
         for claim in claims:
             self._completer.put(Settlement(claim, outcome(claim)))
+
+    def _on_beat(self, peers: Peers) -> None:
+        self._listener.set_peers(peers)
+        # A worker that stops gives everything back by itself, and then takes no more outcomes.
+        if self._stop_lock.acquire(blocking=False):
+            try:
+                self._settle(self._slots.give_back(), _released)
+            finally:
+                self._stop_lock.release()
+
+    def _orphaned(self) -> None:
+        # The interpreter would wait for the slots' threads for ever.
+        logger.warning("the main thread ended without stopping worker %s, which stops now", self.info.name)
+        self.stop()
+
+    def _forget_requests(self) -> None:
+        """A request that nobody waited for is none to hurry."""
+        try:
+            while True:
+                self._mailbox.get_nowait()
+        except queue.Empty:
+            pass
 
     def _crashed(self, thread: str, error: BaseException) -> None:
         self._mailbox.put(error)
