@@ -16,7 +16,6 @@ from pgq_sync.storage.store import Fleet
 
 logger = logging.getLogger("pgq_sync.engine")
 
-_GLANCE = 1.0  # seconds between two glances at the main thread
 _MAINTENANCE = 3600.0  # seconds
 
 
@@ -29,7 +28,6 @@ class Keeper:
         beat_interval, liveness_limit: how often to beat, and how old the last beat of a living worker may be.
         retention: how long finished jobs are remembered.
         on_peers: gets the worker's place in the fleet after each beat.
-        on_orphaned: called when the main thread has ended and the process waits for this worker alone.
     """
 
     def __init__(
@@ -40,7 +38,6 @@ class Keeper:
         liveness_limit: timedelta,
         retention: timedelta,
         on_peers: Callable[[Peers], None],
-        on_orphaned: Callable[[], None],
     ) -> None:
         self._store = store
         self._worker = worker
@@ -48,7 +45,6 @@ class Keeper:
         self._liveness_limit = liveness_limit
         self._retention = retention
         self._on_peers = on_peers
-        self._on_orphaned = on_orphaned
         # Not at once: a fleet that starts together should not maintain together.
         self._next_maintenance = time.monotonic() + random.uniform(0, 60)
 
@@ -59,21 +55,12 @@ class Keeper:
 
     def run(self, stopping: threading.Event) -> None:
         """The thread."""
-        next_beat = time.monotonic() + self._beat_interval
-        while not stopping.wait(min(_GLANCE, max(next_beat - time.monotonic(), 0))):
-            if not threading.main_thread().is_alive():
-                self._on_orphaned()
-                return
-            if time.monotonic() >= next_beat:
-                next_beat = time.monotonic() + self._beat_interval
-                self._beat()
-
-    def _beat(self) -> None:
-        try:
-            self._on_peers(self._store.beat(self._worker, self._liveness_limit))
-            self._maintain_when_due()
-        except StoreUnavailable as error:
-            logger.warning("no sign of life could be given: %s", error)
+        while not stopping.wait(self._beat_interval):
+            try:
+                self._on_peers(self._store.beat(self._worker, self._liveness_limit))
+                self._maintain_when_due()
+            except StoreUnavailable as error:
+                logger.warning("no sign of life could be given: %s", error)
 
     def stopping(self) -> None:
         """Tells the fleet that this worker takes no more jobs."""

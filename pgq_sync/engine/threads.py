@@ -35,9 +35,7 @@ class BackgroundThread:
         self.stopping.set()
 
     def join(self, timeout: float | None = None) -> bool:
-        """Waits until the thread has ended; tells whether it has. In the thread itself there is nothing to wait for."""
-        if threading.current_thread() is self._thread:
-            return False
+        """Waits until the thread has ended; tells whether it has."""
         self._thread.join(timeout)
         return not self._thread.is_alive()
 

@@ -19,6 +19,7 @@ from typing import Any
 from uuid import uuid4
 
 from pgq_sync.engine.completer import Completer
+from pgq_sync.engine.exit import stop_at_exit
 from pgq_sync.engine.keeper import Keeper
 from pgq_sync.engine.listener import Listener
 from pgq_sync.engine.runner import Runner, failure
@@ -109,7 +110,7 @@ class Worker:
         )
         self._listener.serve(self._slots, self._completer)
         self._keeper = Keeper(
-            store, self.info, settings.beat_interval, settings.liveness_limit, settings.retention, self._on_beat, self._orphaned
+            store, self.info, settings.beat_interval, settings.liveness_limit, settings.retention, self._on_beat
         )
         self._threads = {
             "listener": BackgroundThread("pgq-listener", self._listener.run, self._crashed),
@@ -144,6 +145,7 @@ class Worker:
         except BaseException:
             self._keeper.deregister()
             raise
+        stop_at_exit(self)
         self._slots.start()
         for thread in self._threads.values():
             thread.start()
@@ -262,11 +264,6 @@ class Worker:
                 self._settle(self._slots.give_back(), _released)
             finally:
                 self._stop_lock.release()
-
-    def _orphaned(self) -> None:
-        # The interpreter would wait for the slots' threads for ever.
-        logger.warning("the main thread ended without stopping worker %s, which stops now", self.info.name)
-        self.stop()
 
     def _forget_requests(self) -> None:
         """A request that nobody waited for is none to hurry."""

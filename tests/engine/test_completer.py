@@ -1,0 +1,139 @@
+"""Writing outcomes: batches, a store that is away, an outcome that spoils its batch."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from uuid import UUID, uuid4
+
+from pgq_sync import Job, JobId, StoreUnavailable
+from pgq_sync.engine.completer import Completer
+from pgq_sync.models import Claim, Outcome, Settled, Settlement
+from tests.waiting import PATIENCE, wait_until
+
+WORKER = uuid4()
+NOW = datetime.now(timezone.utc)
+
+
+def claim(number: int, fence: int = 1) -> Claim:
+    return Claim(Job(JobId(number), "default", "any", None, None, 0, 1, NOW, NOW, NOW, None, WORKER), fence)
+
+
+class RecordingStore:
+    """Notes what is settled, and does with it what the test says."""
+
+    def __init__(self, behave: Callable[[Sequence[Settlement]], Settled] | None = None) -> None:
+        self.batches: list[list[Settlement]] = []
+        self._behave = behave or (lambda settlements: Settled(written=settlements))
+
+    def settle(self, worker_id: UUID, settlements: Sequence[Settlement]) -> Settled:
+        settled = self._behave(settlements)
+        self.batches.append(list(settlements))
+        return settled
+
+
+@contextmanager
+def running(store: RecordingStore) -> Iterator[Completer]:
+    completer = Completer(store, WORKER, lambda: None)
+    thread = threading.Thread(target=completer.run, args=[threading.Event()])
+    thread.start()
+    yield completer
+    completer.close()
+    thread.join(PATIENCE)
+    assert not thread.is_alive()
+
+
+def test_what_waits_is_written_in_one_batch() -> None:
+    first, go_on = threading.Event(), threading.Event()
+
+    def slow(settlements: Sequence[Settlement]) -> Settled:
+        first.set()
+        assert go_on.wait(PATIENCE)
+        return Settled(written=settlements)
+
+    store = RecordingStore(slow)
+    with running(store) as completer:
+        claims = [claim(number) for number in range(500)]
+        completer.expect(claims)
+        completer.put(Settlement(claims[0], Outcome(status="succeeded")))
+        assert first.wait(PATIENCE)
+        for each in claims[1:]:
+            completer.put(Settlement(each, Outcome(status="succeeded")))
+        go_on.set()
+    assert [len(batch) for batch in store.batches] == [1, 499]
+    assert completer.counts == {"succeeded": 500}
+    assert completer.idle
+
+
+def test_one_outcome_that_cannot_be_stored_costs_only_itself() -> None:
+    def picky(settlements: Sequence[Settlement]) -> Settled:
+        if any(each.claim.job.id == 7 and each.outcome.status == "succeeded" for each in settlements):
+            raise ValueError("cannot be stored: \x00")
+        return Settled(written=settlements)
+
+    store = RecordingStore(picky)
+    with running(store) as completer:
+        claims = [claim(number) for number in range(20)]
+        completer.expect(claims)
+        for each in claims:
+            completer.put(Settlement(each, Outcome(status="succeeded")))
+    written = {each.claim.job.id: each.outcome for batch in store.batches for each in batch}
+    assert {number for number, outcome in written.items() if outcome.status == "succeeded"} == set(range(20)) - {7}
+    assert written[JobId(7)].status == "failed"
+    assert "cannot be stored" in (written[JobId(7)].error or "")
+
+
+def test_outcomes_wait_for_a_store_that_is_away() -> None:
+    tries = 0
+
+    def away(settlements: Sequence[Settlement]) -> Settled:
+        nonlocal tries
+        tries += 1
+        if tries < 3:
+            raise StoreUnavailable("gone")
+        return Settled(written=settlements)
+
+    store = RecordingStore(away)
+    with running(store) as completer:
+        completer.expect([claim(1)])
+        completer.put(Settlement(claim(1), Outcome(status="succeeded")))
+    assert completer.counts == {"succeeded": 1}
+
+
+def test_of_two_outcomes_for_one_claim_the_first_counts() -> None:
+    store = RecordingStore()
+    with running(store) as completer:
+        completer.expect([claim(1)])
+        completer.put(Settlement(claim(1), Outcome(status="retried")))
+        completer.put(Settlement(claim(1), Outcome(status="succeeded")))
+    assert completer.counts == {"retried": 1}
+
+
+def test_an_outcome_whose_job_was_claimed_again_is_dropped() -> None:
+    store = RecordingStore()
+    with running(store) as completer:
+        completer.expect([claim(1, fence=1)])
+        completer.expect([claim(1, fence=2)])
+        completer.put(Settlement(claim(1, fence=1), Outcome(status="succeeded")))
+        completer.put(Settlement(claim(1, fence=2), Outcome(status="failed")))
+    assert [[(each.claim.fence, each.outcome.status) for each in batch] for batch in store.batches] == [[(2, "failed")]]
+
+
+def test_a_blocked_outcome_is_tried_again_while_others_are_written() -> None:
+    free = threading.Event()
+
+    def one_blocked(settlements: Sequence[Settlement]) -> Settled:
+        blocked = [] if free.is_set() else [each for each in settlements if each.claim.job.id == 1]
+        return Settled(written=[each for each in settlements if each not in blocked], blocked=blocked)
+
+    store = RecordingStore(one_blocked)
+    with running(store) as completer:
+        completer.expect([claim(1), claim(2)])
+        completer.put(Settlement(claim(1), Outcome(status="succeeded")))
+        completer.put(Settlement(claim(2), Outcome(status="succeeded")))
+        wait_until(lambda: completer.counts["succeeded"] == 1)
+        assert not completer.idle
+        free.set()
+    assert completer.counts == {"succeeded": 2}
