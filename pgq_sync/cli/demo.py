@@ -6,6 +6,7 @@ import logging
 import os
 import queue
 import statistics
+import sys
 import time
 from datetime import timedelta
 from typing import Any
@@ -87,7 +88,7 @@ def _jobs(number: int) -> list[NewJob]:
 def _follow(pgq: PgQueuer, number: int) -> None:
     """Shows the progress until every job has come to its end."""
     done = 0
-    with click.progressbar(length=number, label="running", show_pos=True) as bar:
+    with click.progressbar(length=number, label="running", show_pos=True, file=sys.stderr) as bar:
         while done < number:
             counts = pgq.jobs.count()
             finished = sum(count for (_, status), count in counts.items() if status in _FINISHED)

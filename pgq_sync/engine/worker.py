@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
-import queue
 import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import Any
 from uuid import uuid4
 
@@ -22,6 +19,7 @@ from pgq_sync.engine.completer import Completer
 from pgq_sync.engine.exit import stop_at_exit
 from pgq_sync.engine.keeper import Keeper
 from pgq_sync.engine.listener import Listener
+from pgq_sync.engine.mailbox import ENDED, IDLE, Mailbox
 from pgq_sync.engine.runner import Runner, failure
 from pgq_sync.engine.scheduler import Scheduler
 from pgq_sync.engine.slots import Slots
@@ -36,13 +34,7 @@ from pgq_sync.version import __version__
 logger = logging.getLogger("pgq_sync.engine")
 
 _LAST_WORDS = 1.0  # seconds that jobs get to notice that they were asked to stop
-_GLANCE = 0.5  # seconds in which a signal is noticed at the latest
 _FLUSH = 10.0  # seconds to write the last outcomes
-
-
-ENDED = "ended"  # the listener: nothing is left to do
-IDLE = "idle"  # the slots: the last running job has finished
-Mail = int | BaseException | str  # a signal's number, a crash, or one of these words
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +83,7 @@ class Worker:
         )
         self._store = store
         self._settings = settings
-        # A SimpleQueue, since a signal's handler may put to it whatever the main thread is doing.
-        self._mailbox: queue.SimpleQueue[Mail] = queue.SimpleQueue()
+        self._mailbox = Mailbox()
         self._started = self._stopped = False
         self._stop_lock = threading.Lock()
         self._report = WorkReport({})
@@ -169,7 +160,7 @@ class Worker:
         """
         with self._stop_lock:
             if not self._stopped:
-                self._forget_requests()
+                self._mailbox.clear()
             return self._stop(timeout)
 
     def run(self) -> WorkReport:
@@ -181,9 +172,9 @@ class Worker:
         Raises:
             The error of a thread that crashed, after an orderly stop.
         """
-        with self._signals():
+        with self._mailbox.signals():
             self.start()
-            reason = self._next_mail(None)
+            reason = self._mailbox.next(None)
             with self._stop_lock:
                 report = self._stop(None)
         if isinstance(reason, BaseException):
@@ -225,22 +216,10 @@ class Worker:
     def _became_idle(self, seconds: float) -> bool:
         """Waits for the running jobs, until the time is over or somebody is in a hurry."""
         deadline = time.monotonic() + seconds
-        while (mail := self._next_mail(deadline)) is not None and not isinstance(mail, int):
+        while (mail := self._mailbox.next(deadline)) is not None and not isinstance(mail, int):
             if mail == IDLE:
                 return True
         return False
-
-    def _next_mail(self, deadline: float | None) -> Mail | None:
-        """The next mail, or None if there is none until `deadline` (of the monotonic clock)."""
-        while True:
-            left = math.inf if deadline is None else deadline - time.monotonic()
-            try:
-                # Not longer: a signal that the system delivers to another thread does not end the main thread's wait,
-                # and its handler runs only when that thread comes round.
-                return self._mailbox.get(timeout=max(min(left, _GLANCE), 0))
-            except queue.Empty:
-                if left <= 0:
-                    return None
 
     def _requeue_running(self) -> int:
         """Asks what still runs to stop, and puts back what does not."""
@@ -265,32 +244,8 @@ class Worker:
             finally:
                 self._stop_lock.release()
 
-    def _forget_requests(self) -> None:
-        """A request that nobody waited for is none to hurry."""
-        try:
-            while True:
-                self._mailbox.get_nowait()
-        except queue.Empty:
-            pass
-
     def _crashed(self, thread: str, error: BaseException) -> None:
         self._mailbox.put(error)
-
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def handle(number: int, frame: FrameType | None) -> None:
-            self._mailbox.put(number)
-
-        before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
 
 def _served(registry: Registry, entrypoints: Sequence[str] | None) -> tuple[str, ...]:

@@ -13,16 +13,13 @@ import threading
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from typing import Any, Literal
+from typing import Any
 from uuid import UUID
 
 from pgq_sync.errors import DuplicateJob
 from pgq_sync.models import (
     Claim,
-    DeclaredSchedule,
-    Job,
     JobId,
     JobRecord,
     OnConflict,
@@ -32,42 +29,14 @@ from pgq_sync.models import (
     Settlement,
     WorkerInfo,
 )
-from pgq_sync.storage.intake import CheckedJob, check
-from pgq_sync.storage.lanes import Key, serving
-from pgq_sync.storage.store import Clock, NextTick
-from pgq_sync.storage.ticks import tick_job
+from pgq_sync.storage.intake import CheckedJob
+from pgq_sync.storage.lanes import Key
+from pgq_sync.storage.memory_claimer import MemoryClaimer
+from pgq_sync.storage.memory_rows import MemoryRow, new_row
+from pgq_sync.storage.memory_schedules import MemorySchedules
+from pgq_sync.storage.store import Clock
 
 _MOST_ERRORS = 100  # of one job
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Row:
-    """A job, as its row in PostgreSQL has it."""
-
-    id: JobId
-    queue: str
-    entrypoint: str
-    priority: int
-    execute_after: datetime
-    created_at: datetime
-    dedupe_key: str | None = None
-    dedupe_until: str | None = None
-    payload: bytes | None = None
-    headers: str | None = None
-    status: Literal["queued", "running", "held", "succeeded", "failed", "cancelled", "deleted"] = "queued"
-    attempt: int = 0
-    rescues: int = 0
-    claimed_at: datetime | None = None
-    finished_at: datetime | None = None
-    worker_id: UUID | None = None
-    fence: int | None = None
-    errors: tuple[Any, ...] = ()
-    result: str | None = None
-    requeued_from: JobId | None = None
-
-    @property
-    def lane(self) -> Key:
-        return (self.queue, self.entrypoint, self.priority)
 
 
 class MemoryStore:
@@ -82,13 +51,13 @@ class MemoryStore:
         self._lock = threading.RLock()
         self._ids = itertools.count(1)
         self._fences = itertools.count(1)
-        self._jobs: dict[JobId, _Row] = {}
-        self._history: dict[JobId, _Row] = {}
+        self._jobs: dict[JobId, MemoryRow] = {}
+        self._history: dict[JobId, MemoryRow] = {}
         self._keys: dict[str, JobId] = {}  # dedupe keys that guard an unfinished job
         # Heaps by (execute_after, id). An entry whose job is no longer queued for that time is skipped when it comes up.
         self._lanes: defaultdict[Key, list[tuple[datetime, JobId]]] = defaultdict(list)
         self._workers: dict[UUID, WorkerInfo] = {}
-        self._schedules: dict[DeclaredSchedule, datetime] = {}  # and when each is due next
+        self.schedules = MemorySchedules(self, self._now)
         self._claimers: list[MemoryClaimer] = []
 
     def for_engine(self) -> MemoryStore:
@@ -137,18 +106,7 @@ class MemoryStore:
     def _add_one(self, job: CheckedJob, on_conflict: OnConflict) -> JobId | None:
         now = self._now()
         due = job.due_at if job.due_at is not None else now + timedelta(seconds=job.delay)
-        row = _Row(
-            id=JobId(0),
-            queue=job.queue,
-            entrypoint=job.entrypoint,
-            priority=job.priority,
-            execute_after=max(due, now),
-            created_at=now,
-            dedupe_key=job.dedupe_key,
-            dedupe_until=job.dedupe_until,
-            payload=job.payload,
-            headers=job.headers,
-        )
+        row = new_row(job, now, max(due, now))
         holder = self._keys.get(job.dedupe_key) if job.dedupe_key is not None else None
         if holder is None:
             row = dataclasses.replace(row, id=JobId(next(self._ids)))
@@ -159,7 +117,7 @@ class MemoryStore:
         self._put(row)
         return row.id
 
-    def _put(self, row: _Row) -> None:
+    def _put(self, row: MemoryRow) -> None:
         self._jobs[row.id] = row
         if row.dedupe_key is not None and row.dedupe_until is not None:
             self._keys[row.dedupe_key] = row.id
@@ -217,11 +175,7 @@ class MemoryStore:
             claimed_at=now,
             dedupe_until=None if row.dedupe_until == "started" else row.dedupe_until,
         )
-        job = Job(
-            *(row.id, row.queue, row.entrypoint, row.payload, _loads(row.headers), row.priority, row.attempt),
-            *(row.execute_after, row.created_at, now, row.dedupe_key, worker_id),
-        )
-        return Claim(job, fence, row.rescues)
+        return Claim(row.job, fence, row.rescues)
 
     def next_due(self, serves: Callable[[str, str], bool]) -> float | None:
         """In how many seconds the next served job is due; None if there is none."""
@@ -244,7 +198,7 @@ class MemoryStore:
         self._wake()
         return Settled(written=written, lost=lost)
 
-    def _settle_one(self, row: _Row, settlement: Settlement) -> None:
+    def _settle_one(self, row: MemoryRow, settlement: Settlement) -> None:
         outcome, now = settlement.outcome, self._now()
         errors = row.errors if outcome.error is None else (*row.errors, json.loads(outcome.error))
         if outcome.status in ("succeeded", "failed", "cancelled"):
@@ -284,7 +238,7 @@ class MemoryStore:
         self._wake()
         return RequeueResult(requeued=requeued, conflicts=conflicts, unknown=unknown)
 
-    def _requeue_one(self, row: _Row, reset_attempts: bool) -> JobId:
+    def _requeue_one(self, row: MemoryRow, reset_attempts: bool) -> JobId:
         now = self._now()
         attempt = 0 if reset_attempts else row.attempt
         anew = dataclasses.replace(row, status="queued", execute_after=now, attempt=attempt, rescues=0)
@@ -305,7 +259,7 @@ class MemoryStore:
     def get(self, job_id: int) -> JobRecord | None:
         with self._lock:
             row = self._jobs.get(JobId(job_id)) or self._history.get(JobId(job_id))
-        return _record(row) if row else None
+        return row.record if row else None
 
     def find(
         self, *, status: str | None = None, entrypoint: str | None = None, queue: str | None = None, limit: int = 25
@@ -314,7 +268,7 @@ class MemoryStore:
             rows = [*self._jobs.values(), *self._history.values()]
         wanted = {"status": status, "entrypoint": entrypoint, "queue": queue}
         found = [row for row in rows if all(value in (None, getattr(row, name)) for name, value in wanted.items())]
-        return [_record(row) for row in sorted(found, key=lambda row: row.id, reverse=True)[:limit]]
+        return [row.record for row in sorted(found, key=lambda row: row.id, reverse=True)[:limit]]
 
     def count(self) -> Mapping[tuple[str, str], int]:
         with self._lock:
@@ -352,32 +306,6 @@ class MemoryStore:
             for row in [row for row in self._history.values() if row.finished_at and row.finished_at < limit]:
                 del self._history[row.id]
 
-    @property
-    def schedules(self) -> MemoryStore:
-        return self
-
-    def declare(self, schedules: Sequence[DeclaredSchedule], next_tick: NextTick) -> None:
-        with self._lock:
-            for schedule in schedules:
-                known = next(
-                    (each for each in self._schedules if (each.name, each.expression) == (schedule.name, schedule.expression)),
-                    None,
-                )
-                due = self._schedules.pop(known) if known else None
-                kept = due if known and known.timezone == schedule.timezone else None
-                self._schedules[schedule] = kept or next_tick(schedule, self._now())
-
-    def tick(self, names: Sequence[str], next_tick: NextTick) -> float | None:
-        with self._lock:
-            now = self._now()
-            for schedule, due in list(self._schedules.items()):
-                if schedule.name in names and due <= now:
-                    self._add_one(check(tick_job(schedule, due), max_payload=0), "raise")
-                    self._schedules[schedule] = next_tick(schedule, now)
-            dues = [due for schedule, due in self._schedules.items() if schedule.name in names]
-        self._wake()
-        return min((max((due - now).total_seconds(), 0.0) for due in dues), default=None)
-
     def _now(self) -> datetime:
         return self._clock() or _utc_now()
 
@@ -388,56 +316,5 @@ class MemoryStore:
             claimer.wake()
 
 
-class MemoryClaimer:
-    """Claims for one worker. Unlike PostgreSQL's it needs neither notifications nor polls: the store wakes it."""
-
-    def __init__(self, store: MemoryStore, worker: WorkerInfo) -> None:
-        self.peers = Peers()
-        self._store = store
-        self._worker = worker
-        self._serves = serving(worker.queues, worker.entrypoints)
-        self._event = threading.Event()
-
-    def arm(self) -> None:
-        self._event.clear()
-
-    def wake(self) -> None:
-        if not self._event.is_set():
-            self._event.set()
-
-    def claim(self, room: int, *, thorough: bool = False) -> Sequence[Claim]:
-        return self._store.claim_for(self._worker, self._serves, room)
-
-    def wait(self, *, for_room: bool = False) -> None:
-        due = None if for_room else self._store.next_due(self._serves)
-        self._event.wait(None if due is None else max(due, 0.0))
-
-
 def _utc_now() -> datetime:
     return datetime.now(timezone.utc)
-
-
-def _loads(text: str | None) -> Any:
-    return None if text is None else json.loads(text)
-
-
-def _record(row: _Row) -> JobRecord:
-    return JobRecord(
-        id=row.id,
-        queue=row.queue,
-        entrypoint=row.entrypoint,
-        priority=row.priority,
-        status=row.status,
-        attempts=row.attempt,
-        execute_after=row.execute_after,
-        created_at=row.created_at,
-        claimed_at=row.claimed_at,
-        finished_at=row.finished_at,
-        worker_id=row.worker_id,
-        dedupe_key=row.dedupe_key,
-        payload=row.payload,
-        headers=_loads(row.headers),
-        errors=list(row.errors),
-        result=_loads(row.result),
-        requeued_from=row.requeued_from,
-    )
