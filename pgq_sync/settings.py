@@ -61,7 +61,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         for setting in dataclasses.fields(self):
-            _check(setting.name, getattr(self, setting.name))
+            _check(setting.name, getattr(self, setting.name), setting.name)
 
     def replace(self, **changes: Any) -> Settings:
         """These settings with some changed.
@@ -94,9 +94,12 @@ class Settings:
         """
         parsed: dict[str, Any] = {}
         for key, value in values.items():
-            name = key.lower()
-            text = isinstance(value, str) and _kind(name, f"{label}[{key!r}]") not in (str, str | None)
-            parsed[name] = parse(name, value, f"{label}[{key!r}]") if text else value
+            name, entry = key.lower(), f"{label}[{key!r}]"
+            if isinstance(value, str) and _base(name, entry) is not str:
+                parsed[name] = parse(name, value, entry)
+            else:
+                _check(name, value, entry)
+                parsed[name] = value
         return cls(**parsed)
 
 
@@ -106,15 +109,16 @@ def parse(name: str, text: str, label: str) -> Any:
     Raises:
         ConfigError: there is no such setting, or the text does not fit it.
     """
-    kind = _kind(name, label)
-    if kind is not str and text == "" and isinstance(kind, types.UnionType):
+    base = _base(name, label)
+    if text == "" and _is_optional(name, label):
         return None
-    base = typing.get_args(kind)[0] if isinstance(kind, types.UnionType) else kind
     accepted, convert = _FORMS[base]
     try:
-        return convert(text)
+        value = convert(text)
     except ValueError:
         raise ConfigError(f"{label}={text!r}: {accepted} is accepted") from None
+    _check(name, value, label, text)
+    return value
 
 
 def _kind(name: str, label: str) -> Any:
@@ -126,19 +130,28 @@ def _kind(name: str, label: str) -> Any:
     return kinds[name]
 
 
-def _check(name: str, value: Any) -> None:
-    kind = _kind(name, name)
-    optional = isinstance(kind, types.UnionType)
-    base = typing.get_args(kind)[0] if optional else kind
-    if value is None and optional:
+def _base(name: str, label: str) -> Any:
+    kind = _kind(name, label)
+    return typing.get_args(kind)[0] if _is_optional(name, label) else kind
+
+
+def _is_optional(name: str, label: str) -> bool:
+    return isinstance(_kind(name, label), types.UnionType)
+
+
+def _check(name: str, value: Any, label: str, text: str | None = None) -> None:
+    """Raises ConfigError unless `value` may stand for setting `name`, which errors call `label` and show as `text`."""
+    base = _base(name, label)
+    if value is None and _is_optional(name, label):
         return
+    shown = f"a {type(value).__name__}" if name in _SECRET else repr(value if text is None else text)
     if not isinstance(value, base) or (base is int and isinstance(value, bool)):
-        raise ConfigError(f"{name}={value!r}: {_FORMS[base][0]} is accepted")
-    least = _LEAST.get(name, 1)
-    if base is int and value < least:
-        raise ConfigError(f"{name}={value!r}: a whole number from {least} up is accepted")
-    if (base is timedelta and value < timedelta()) or (value == timedelta() and name not in _LEAST):
-        raise ConfigError(f"{name}={value!r}: a positive duration is accepted")
+        form = "a timedelta" if base is timedelta else _FORMS[base][0]
+        raise ConfigError(f"{label}={shown}: {form} is accepted")
+    if base is int and value < _LEAST.get(name, 1):
+        raise ConfigError(f"{label}={shown}: a whole number from {_LEAST.get(name, 1)} up is accepted")
+    if base is timedelta and (value < timedelta() or (value == timedelta() and name not in _LEAST)):
+        raise ConfigError(f"{label}={shown}: a positive duration is accepted")
 
 
 def parse_duration(text: str) -> timedelta:
@@ -150,7 +163,10 @@ def parse_duration(text: str) -> timedelta:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?", text.strip())
     if match is None:
         raise ValueError(f"{text!r} is not a duration: write seconds, or a number with ms, s, m, h or d")
-    return timedelta(seconds=float(match[1]) * _SECONDS[match[2] or "s"])
+    try:
+        return timedelta(seconds=float(match[1]) * _SECONDS[match[2] or "s"])
+    except OverflowError:
+        raise ValueError(f"{text!r} is longer than {timedelta.max.days:,} days") from None
 
 
 def _parse_bool(text: str) -> bool:
@@ -162,6 +178,7 @@ def _parse_bool(text: str) -> bool:
 
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _BOOLEANS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+_SECRET = ("dsn", "listen_dsn")
 _LEAST = {"max_stuck": 0, "shutdown_timeout": 0, "misfire_grace": 0}
 _FORMS: dict[type, tuple[str, Callable[[str], Any]]] = {
     str: ("text", str),

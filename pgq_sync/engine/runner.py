@@ -6,6 +6,7 @@ import json
 import logging
 import traceback
 from collections.abc import Callable, MutableMapping
+from datetime import timedelta
 from typing import Any, Literal
 
 import msgspec
@@ -13,7 +14,7 @@ import msgspec
 from pgq_sync.entrypoints.context import Context
 from pgq_sync.entrypoints.executors import EntrypointExecutorParameters
 from pgq_sync.entrypoints.registry import Entrypoint, Registry
-from pgq_sync.errors import Cancelled, Hold, Retry
+from pgq_sync.errors import Cancelled, Hold, JobControl, Retry
 from pgq_sync.models import Claim, Job, Outcome
 
 logger = logging.getLogger("pgq_sync.engine")
@@ -52,9 +53,9 @@ class Runner:
         try:
             return _success(entrypoint.parameters, entrypoint.executor.execute(job, context))
         except Retry as retry:
-            return Outcome(status="retried", delay=retry.delay, error=_error(job, retry.__cause__ or retry))
+            return Outcome(status="retried", delay=max(retry.delay, timedelta()), error=_error(job, retry, retry.reason))
         except Hold as hold:
-            return Outcome(status="held", error=_error(job, hold.__cause__ or hold))
+            return Outcome(status="held", error=_error(job, hold, hold.reason))
         except Cancelled as cancelled:
             return Outcome(status="cancelled", error=_error(job, cancelled))
         except BaseException as error:
@@ -84,13 +85,18 @@ def _success(parameters: EntrypointExecutorParameters, value: Any) -> Outcome:
     return Outcome(status="succeeded", result=msgspec.json.encode(value).decode(), keep=keep)
 
 
-def _error(job: Job, error: BaseException) -> str:
+def _error(job: Job, raised: BaseException, reason: str | None = None) -> str:
+    """An entry of a job's errors. Where a handler gave a reason for another error, both are told."""
+    error = raised.__cause__ if isinstance(raised, JobControl) and raised.__cause__ else raised
+    message = (
+        _message(error) if reason is None or error is raised else f"{_cut(_storable(reason), _MOST_MESSAGE)}: {_message(error)}"
+    )
     return json.dumps(
         {
             "attempt": job.attempt,
             "type": f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins."),
-            "message": _message(error),
-            "traceback": _cut(_storable("".join(traceback.format_exception(error))), _MOST_TRACEBACK),
+            "message": message,
+            "traceback": _cut(_storable("".join(_format(error))), _MOST_TRACEBACK),
             "worker_id": str(job.worker_id),
         }
     )
@@ -99,9 +105,16 @@ def _error(job: Job, error: BaseException) -> str:
 def _message(error: BaseException) -> str:
     try:
         text = str(error)
-    except Exception as broken:
+    except BaseException as broken:
         text = f"(its message could not be made: {type(broken).__name__})"
     return _cut(_storable(text), _MOST_MESSAGE)
+
+
+def _format(error: BaseException) -> list[str]:
+    try:
+        return traceback.format_exception(error)
+    except BaseException:
+        return traceback.format_tb(error.__traceback__)  # its message cannot be made
 
 
 def _storable(text: str) -> str:

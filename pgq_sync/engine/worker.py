@@ -77,7 +77,7 @@ class Worker:
             host=socket.gethostname(),
             pid=os.getpid(),
             version=__version__,
-            queues=tuple(sorted(set(queues))) if queues is not None else None,
+            queues=None if queues is None else tuple(sorted(set(_names("queues", queues)))),
             entrypoints=_served(registry, entrypoints),
             slots=settings.concurrency,
         )
@@ -250,12 +250,19 @@ class Worker:
 
 def _served(registry: Registry, entrypoints: Sequence[str] | None) -> tuple[str, ...]:
     known = registry.names()
+    _names("entrypoints", entrypoints or ())
     unknown = [name for name in entrypoints or () if name not in known]
     if unknown:
         raise ConfigError(f"entrypoints {unknown} are not registered; known: {', '.join(known) or 'none'}")
     if not known:
         raise ConfigError("no entrypoint is registered: decorate a function with @pgq.entrypoint(...) before running a worker")
     return tuple(sorted(set(entrypoints or known)))
+
+
+def _names(option: str, names: Sequence[str]) -> Sequence[str]:
+    if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+        raise ConfigError(f"{option}={names!r}: a list of names is accepted")
+    return names
 
 
 def _released(claim: Claim) -> Outcome:

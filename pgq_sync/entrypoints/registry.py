@@ -105,13 +105,17 @@ class Registry:
         """The decorator behind `PgQueuer.schedule`, which documents it."""
         check_expression(expression, timezone)
         declared = DeclaredSchedule(name, expression, timezone, check_name("queue", queue), check_priority(priority))
-        known = next((each for each in self._schedules if each.name == name), None)
-        if known is not None and known.expression == expression:
-            raise ValueError(f"schedule {name!r} has the expression {expression!r} already")
-        register = self._again(name) if known else self.entrypoint(name, executor_factory=ScheduleExecutor, **options)
+        if not self._expressions(name):
+            self.entrypoint(name, executor_factory=ScheduleExecutor, **options)  # whatever is wrong is told at once
 
         def declare(func: Handler) -> Handler:
-            register(func)
+            # Now, and not above: of several decorators one above the other, all are made before the first is applied.
+            if expression in self._expressions(name):
+                raise ValueError(f"schedule {name!r} has the expression {expression!r} already")
+            if self._expressions(name):
+                self._refuse_other(name, func)
+            else:
+                self.entrypoint(name, executor_factory=ScheduleExecutor, **options)(func)
             self._schedules.append(declared)
             return func
 
@@ -121,16 +125,14 @@ class Registry:
         """What is scheduled."""
         return tuple(self._schedules)
 
-    def _again(self, name: str) -> Callable[[Handler], Handler]:
-        """For a further expression of a schedule: its function must be the same."""
+    def _expressions(self, name: str) -> list[str]:
+        return [schedule.expression for schedule in self._schedules if schedule.name == name]
 
-        def register(func: Handler) -> Handler:
-            first = self._entrypoints[name].parameters.func
-            if func is not first:
-                raise ValueError(f"schedule {name!r} is registered already, for {describe(first)}: names must be unique")
-            return func
-
-        return register
+    def _refuse_other(self, name: str, func: Callable[..., Any]) -> None:
+        """A further expression of a schedule is for the same function."""
+        first = self._entrypoints[name].parameters.func
+        if func is not first:
+            raise ValueError(f"schedule {name!r} is registered already, for {describe(first)}: names must be unique")
 
     def _refuse_second(self, name: str) -> None:
         if name in self._entrypoints:

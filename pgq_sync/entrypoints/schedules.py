@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
-from croniter import CroniterBadCronError, croniter
+from croniter import CroniterBadCronError, CroniterBadDateError, croniter
 
 from pgq_sync.entrypoints.context import Context
 from pgq_sync.entrypoints.executors import AbstractEntrypointExecutor
@@ -40,14 +40,25 @@ def check_expression(expression: str, zone: str) -> None:
     """Raises ValueError unless croniter understands `expression`, and `zone` is an IANA name."""
     if not isinstance(expression, str):
         raise TypeError(f"expression={expression!r} must be a str, not {type(expression).__name__}")
-    try:
-        croniter(expression)
-    except (CroniterBadCronError, ValueError, KeyError) as error:
+    if problem := _problem(expression):
         raise ValueError(
-            f"expression={expression!r} is no cron expression: {error}. "
+            f"expression={expression!r} is no cron expression: {problem}. "
             "Five fields (minute hour day month weekday) are accepted, six with seconds last, or @hourly and the like"
-        ) from None
+        )
     _zone(zone)
+
+
+def _problem(expression: str) -> str | None:
+    fields = len(expression.split())
+    if not expression.startswith("@") and fields not in (5, 6):
+        return f"it has {fields} fields"
+    try:
+        croniter(expression).get_next()
+    except CroniterBadDateError:
+        return "the time that it names never comes"
+    except (CroniterBadCronError, ValueError, KeyError) as error:
+        return str(error).rstrip(".")
+    return None
 
 
 def next_tick(schedule: DeclaredSchedule, after: datetime) -> datetime:
@@ -58,6 +69,8 @@ def next_tick(schedule: DeclaredSchedule, after: datetime) -> datetime:
 
 
 def _zone(name: str) -> zoneinfo.ZoneInfo:
+    if not isinstance(name, str):
+        raise TypeError(f"timezone={name!r} must be a str, not {type(name).__name__}")
     try:
         return zoneinfo.ZoneInfo(name)
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):

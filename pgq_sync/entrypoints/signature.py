@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
+import typing
 from collections.abc import Callable
 from typing import Any
 
 from pgq_sync.entrypoints.context import Context
 
+_VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
@@ -25,13 +28,12 @@ def context_parameter(func: Callable[..., Any], accepts_context: bool | None, co
     """
     refuse_async(func)
     parameters = _parameters(func)
-    if parameters is None or accepts_context is False:
+    if parameters is None:
         return None
     others = parameters[1:] if parameters and parameters[0].kind in (*_POSITIONAL, inspect.Parameter.VAR_POSITIONAL) else None
     if others is None:
         raise TypeError(f"{describe(func)} takes no positional argument: it is called with the job")
-    annotated = next((each for each in others if _names_type(each.annotation, context_type)), None)
-    chosen = annotated or _second(others, forced=accepts_context is True)
+    chosen = None if accepts_context is False else _chosen(others, context_type, forced=accepts_context is True)
     required = [each.name for each in others if each is not chosen and _is_required(each)]
     if required:
         raise TypeError(
@@ -47,8 +49,8 @@ def context_parameter(func: Callable[..., Any], accepts_context: bool | None, co
 def refuse_async(func: Callable[..., Any]) -> None:
     """Raises TypeError where calling `func` would only make a coroutine or a generator, and run nothing."""
     inner = func
-    while isinstance(inner, functools.partial):
-        inner = inner.func
+    while isinstance(inner, (functools.partial, staticmethod)):
+        inner = inner.func if isinstance(inner, functools.partial) else inner.__func__
     called = inner if inspect.isroutine(inner) else getattr(inner, "__call__", inner)  # noqa: B004  the method itself is wanted
     if inspect.iscoroutinefunction(called) or inspect.isasyncgenfunction(called):
         raise TypeError(
@@ -74,9 +76,18 @@ def _parameters(func: Callable[..., Any]) -> list[inspect.Parameter] | None:
         return None  # some built-in functions do not tell
 
 
+def _chosen(others: list[inspect.Parameter], wanted: type, *, forced: bool) -> inspect.Parameter | None:
+    """The parameter that gets the context, if any."""
+    nameable = [each for each in others if each.kind not in _VARIABLE]
+    annotated = next((each for each in nameable if _names_type(each.annotation, wanted)), None)
+    return annotated or _second(nameable, forced=forced)
+
+
 def _names_type(annotation: Any, wanted: type) -> bool:
     if isinstance(annotation, str):
-        return annotation.strip("\"' ").rsplit(".", 1)[-1] == wanted.__name__
+        return re.search(rf"\b{wanted.__name__}\b", annotation) is not None
+    if members := typing.get_args(annotation):
+        return any(_names_type(member, wanted) for member in members)
     return isinstance(annotation, type) and issubclass(annotation, wanted)
 
 
@@ -90,5 +101,4 @@ def _second(others: list[inspect.Parameter], *, forced: bool) -> inspect.Paramet
 
 
 def _is_required(parameter: inspect.Parameter) -> bool:
-    variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    return parameter.default is inspect.Parameter.empty and parameter.kind not in variable
+    return parameter.default is inspect.Parameter.empty and parameter.kind not in _VARIABLE

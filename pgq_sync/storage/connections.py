@@ -172,7 +172,7 @@ def find_dsn(given: str | None, environ: Mapping[str, str] | None = None) -> str
     """
     environ = os.environ if environ is None else environ
     dsn = given or environ.get("PGQ_DSN") or environ.get("DATABASE_URL")
-    if dsn is None and not any(environ.get(name) for name in _LIBPQ_VARIABLES):
+    if not dsn and not any(environ.get(name) for name in _LIBPQ_VARIABLES):
         raise ConfigError(
             "no database is named: pass a dsn, or set PGQ_DSN, DATABASE_URL or libpq's variables (PGHOST, PGDATABASE ...), "
             "or try it without a server of your own: pgq-sync worker ... --embedded"
@@ -188,7 +188,10 @@ def complete_dsn(dsn: str, role: str) -> str:
     """
     try:
         parameters = conninfo_to_dict(dsn)
-    except psycopg.ProgrammingError:
+        # An @ in the password that is not percent-encoded: libpq takes what follows it for the host, and would show it.
+        if "@" in str(parameters.get("host", "")):
+            raise ValueError("@ in host")
+    except (psycopg.ProgrammingError, ValueError):
         # libpq's own message would quote a part of the DSN, perhaps the password.
         raise ConfigError(
             "the DSN cannot be parsed: write postgresql://user:password@host:5432/database, "

@@ -40,7 +40,8 @@ class MemorySchedules:
             now = self._now()
             for schedule, due in list(self._due.items()):
                 if schedule.name in names and due <= now:
+                    following = next_tick(schedule, now)
                     self._intake.add([check(tick_job(schedule, due), max_payload=0)], on_conflict="raise", notify=True)
-                    self._due[schedule] = next_tick(schedule, now)
+                    self._due[schedule] = following
             dues = [due for schedule, due in self._due.items() if schedule.name in names]
         return min((max((due - now).total_seconds(), 0.0) for due in dues), default=None)
