@@ -42,7 +42,10 @@ def enqueue(
     """Enqueue a job and print its id; with PAYLOAD "-" the payload is read from standard input."""
     body = sys.stdin.buffer.read() if payload == "-" else payload
     with database({"dsn": dsn, "prefix": prefix, "schema": schema}, embedded) as pgq:
-        job_id = pgq.enqueue(entrypoint, body, execute_after=delay, headers=_headers(headers), **options)
+        try:
+            job_id = pgq.enqueue(entrypoint, body, execute_after=delay, headers=_headers(headers), **options)
+        except (TypeError, ValueError) as error:
+            raise click.UsageError(str(error)) from None
     click.echo(job_id if job_id is not None else "not enqueued: its dedupe key is taken")
 
 

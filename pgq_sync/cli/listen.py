@@ -28,4 +28,4 @@ def listen(count: int | None, timeout: float | None, embedded: str | None, **opt
         connection.execute(f'listen "{names.channel}"'.encode())
         click.echo(f"listening on {names.channel}", err=True)
         for message in listened(connection, timeout=timeout, count=count):
-            click.echo(json.dumps(message))
+            click.echo(json.dumps(message), err="unknown" in message)

@@ -43,7 +43,7 @@ def application(target: str, arguments: Sequence[str]) -> Iterator[PgQueuer]:
 
 def _find(target: str) -> Any:
     module_name, _, attribute = target.partition(":")
-    if not module_name or not attribute:
+    if not module_name or not attribute or module_name.startswith("."):
         raise ConfigError(f"{target!r} names no application: write module:attribute, as in myapp.jobs:pgq")
     if "" not in sys.path:
         sys.path.insert(0, "")

@@ -34,24 +34,14 @@ def main(arguments: list[str] | None = None) -> None:
     except click.ClickException as error:
         error.show()
         code = error.exit_code
-    except (ConfigError, TypeError, ValueError) as error:
-        if not _is_ours(error):
-            raise
+    except ConfigError as error:
         click.echo(f"pgq-sync: {error}", err=True)
         code = 2
+    except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName) as error:
+        click.echo(f"pgq-sync: {str(error).splitlines()[0]}: run `pgq-sync install`", err=True)
+        code = 1
     except (PgqError, ConnectionError, psycopg.Error) as error:
         click.echo(f"pgq-sync: {str(error).strip()}", err=True)
         code = 1
     sys.stdout.flush()
     sys.exit(code if isinstance(code, int) else 0)
-
-
-def _is_ours(error: Exception) -> bool:
-    """Whether the error is about what was typed, raised by our own checks, and not a bug somewhere."""
-    if isinstance(error, ConfigError):
-        return True
-    traceback = error.__traceback__
-    while traceback is not None and traceback.tb_next is not None:
-        traceback = traceback.tb_next
-    module = traceback.tb_frame.f_globals.get("__name__", "") if traceback else ""
-    return module in ("pgq_sync.storage.intake", "pgq_sync.storage.jobs")

@@ -14,7 +14,7 @@ import psycopg
 
 from pgq_sync.models import Claim, Job, Peers, WorkerInfo
 from pgq_sync.storage.failures import translated
-from pgq_sync.storage.lanes import Found, LaneMemory, serving
+from pgq_sync.storage.lanes import Found, LaneMemory, claim_order, serving
 from pgq_sync.storage.names import Names
 from pgq_sync.storage.notifications import parse
 from pgq_sync.storage.statements import statements
@@ -94,7 +94,7 @@ class PostgresClaimer:
         if claims:
             # What these lanes hold next, and what commits late, a full look finds out soon.
             self._next_look = min(self._next_look, now + BUSY_LOOK)
-            claims.sort(key=_order)
+            claims.sort(key=claim_order)
         return claims
 
     def wait(self, *, for_room: bool = False) -> None:
@@ -137,7 +137,3 @@ class PostgresClaimer:
             "fence": fence,
             "now": self._clock(),
         }
-
-
-def _order(claim: Claim) -> tuple[int, Any, int]:
-    return -claim.job.priority, claim.job.execute_after, claim.job.id

@@ -100,14 +100,14 @@ def bind(connection: Any) -> Session:
     if isinstance(connection, psycopg.Connection):
         _require_open(connection, connection.closed)
         return PsycopgSession(connection)
+    if hasattr(connection, "get_bind") and callable(getattr(connection, "connection", None)):
+        connection = _connection_of(connection)
     if hasattr(connection, "exec_driver_sql"):
         _require_open(connection, connection.closed)
+        _require_postgresql(connection, connection.dialect.name)
         return SqlAlchemySession(connection)
-    if hasattr(connection, "get_bind") and callable(getattr(connection, "connection", None)):
-        return SqlAlchemySession(connection.connection())
     if hasattr(connection, "vendor") and hasattr(connection, "get_autocommit"):
-        if connection.vendor != "postgresql":
-            raise TypeError(f"the Django connection {connection.alias!r} is {connection.vendor}: pgq-sync needs PostgreSQL")
+        _require_postgresql(connection, connection.vendor)
         return DjangoSession(connection)
     raise TypeError(
         f"{_kind(connection)} is no connection that pgq-sync knows: pass a psycopg connection or cursor, a Django "
@@ -138,6 +138,21 @@ def _django_connection(alias: str) -> Any:
     if django is None:
         raise TypeError(f"{alias!r} would be the alias of a Django connection, but Django is not loaded")
     return django.connections[alias]
+
+
+def _connection_of(session: Any) -> Any:
+    """The connection of an SQLAlchemy Session or scoped_session."""
+    try:
+        return session.connection()
+    except Exception as error:
+        if "closed" in str(error):
+            raise ConnectionError(f"{_kind(session)} is closed: nothing was enqueued") from error
+        raise
+
+
+def _require_postgresql(connection: Any, database: str) -> None:
+    if database != "postgresql":
+        raise TypeError(f"{_kind(connection)} is connected to {database}: pgq-sync needs PostgreSQL")
 
 
 def _is_async(connection: Any) -> bool:

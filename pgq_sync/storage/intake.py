@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, get_args
@@ -154,24 +154,27 @@ def _headers(headers: object) -> str | None:
     for key in headers:
         if not isinstance(key, str):
             raise TypeError(f"headers: the key {key!r} must be a str, not {type(key).__name__}")
+    if offenders := list(_unstorable(headers)):
+        raise ValueError(f"headers contain {_short(repr(offenders[0]))}, which PostgreSQL cannot store in JSON")
     try:
-        text = json.dumps(dict(headers), allow_nan=False)
+        return json.dumps(dict(headers), allow_nan=False)
     except (TypeError, ValueError) as error:
         raise type(error)(f"headers cannot be written as JSON: {error}") from None
-    if _unstorable(headers):
-        raise ValueError("headers contain a NUL character or a lone surrogate, which PostgreSQL cannot store in JSON")
-    return text
 
 
-def _unstorable(value: Any) -> bool:
-    """Whether PostgreSQL's jsonb refuses a text somewhere inside `value`."""
-    if isinstance(value, str):
-        return "\x00" in value or not _encodable(value)
-    if isinstance(value, Mapping):
-        return any(_unstorable(key) or _unstorable(item) for key, item in value.items())
-    if isinstance(value, (list, tuple)):
-        return any(_unstorable(item) for item in value)
-    return isinstance(value, float) and not math.isfinite(value)
+def _unstorable(value: Any) -> Iterator[object]:
+    """What inside `value` PostgreSQL's jsonb refuses: NUL, lone surrogates, NaN and infinity."""
+    if (isinstance(value, str) and ("\x00" in value or not _encodable(value))) or (
+        isinstance(value, float) and not math.isfinite(value)
+    ):
+        yield value
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _unstorable(key)
+            yield from _unstorable(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _unstorable(item)
 
 
 def _storable(field: str, text: str) -> str:

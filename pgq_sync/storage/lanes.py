@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from itertools import chain
 
-from pgq_sync.models import Job, Peers
+from pgq_sync.models import Claim, Job, Peers
 from pgq_sync.storage.notifications import Notice
 
 Key = tuple[str, str, int]  # queue, entrypoint, priority
@@ -112,6 +112,11 @@ def stagger(number: int, count: int, peers: Peers) -> float:
     """
     distance = (peers.rank - number) % peers.count
     return min(max(0, distance - count + 1) * STAGGER, LONGEST_STAGGER)
+
+
+def claim_order(claim: Claim) -> tuple[int, datetime, int]:
+    """In which order the jobs of one claim start: larger priority first, then the earliest due."""
+    return -claim.job.priority, claim.job.execute_after, claim.job.id
 
 
 def serving(queues: Sequence[str] | None, entrypoints: Sequence[str]) -> Callable[[str, str], bool]:

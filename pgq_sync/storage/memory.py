@@ -30,11 +30,11 @@ from pgq_sync.models import (
     WorkerInfo,
 )
 from pgq_sync.storage.intake import CheckedJob
-from pgq_sync.storage.lanes import Key
+from pgq_sync.storage.lanes import Key, claim_order
 from pgq_sync.storage.memory_claimer import MemoryClaimer
 from pgq_sync.storage.memory_rows import MemoryRow, new_row
 from pgq_sync.storage.memory_schedules import MemorySchedules
-from pgq_sync.storage.store import Clock
+from pgq_sync.storage.store import OWN, Clock
 
 _MOST_ERRORS = 100  # of one job
 
@@ -70,7 +70,7 @@ class MemoryStore:
         """There is nothing to close; the jobs stay."""
 
     @contextmanager
-    def intake(self, connection: Any = None) -> Iterator[MemoryStore]:
+    def intake(self, connection: Any = OWN) -> Iterator[MemoryStore]:
         """The store itself; a connection changes nothing here, so that code under test may pass the one it has."""
         yield self
 
@@ -146,7 +146,8 @@ class MemoryStore:
             for lane in lanes:
                 while len(ids) < room and (job_id := self._pop_due(lane, now)) is not None:
                     ids.append(job_id)
-            return [self._claim_one(job_id, worker.worker_id, fence, now) for job_id in ids]
+            claims = [self._claim_one(job_id, worker.worker_id, fence, now) for job_id in ids]
+            return sorted(claims, key=claim_order)
 
     def _pop_due(self, lane: Key, now: datetime) -> JobId | None:
         heap = self._lanes[lane]
@@ -231,7 +232,7 @@ class MemoryStore:
                 row = self._jobs.get(job_id) or self._history.get(job_id)
                 if row is None or row.status not in ("held", "failed"):
                     unknown.append(job_id)
-                elif row.status == "failed" and row.dedupe_key in self._keys:
+                elif row.status == "failed" and row.dedupe_until is not None and row.dedupe_key in self._keys:
                     conflicts.append(job_id)
                 else:
                     requeued[job_id] = self._requeue_one(row, reset_attempts)
@@ -286,7 +287,9 @@ class MemoryStore:
     def register(self, worker: WorkerInfo) -> None:
         with self._lock:
             now = self._now()
-            self._workers[worker.worker_id] = dataclasses.replace(worker, started_at=now, beat_at=now)
+            known = self._workers.get(worker.worker_id)
+            started_at = known.started_at if known else now
+            self._workers[worker.worker_id] = dataclasses.replace(worker, started_at=started_at, beat_at=now)
 
     def beat(self, worker: WorkerInfo, liveness_limit: timedelta) -> Peers:
         self.register(worker)

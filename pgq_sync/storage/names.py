@@ -15,8 +15,9 @@ TABLES = ("job", "history", "worker", "schedule", "limit", "cancel", "progress",
 FUNCTIONS = ("announce", "announce_insert", "enqueue", "enqueue_many", "maintain")
 LOCAL = (  # live in their table's schema, and are therefore named without one
     *("job_ready", "job_running", "job_dedupe", "job_announce", "history_id", "history_failed"),
-    *("job_status_check", "job_queue_check", "job_entrypoint_check", "job_dedupe_check", "job_due_check", "history_status_check"),
-    *("worker_state_check", "schedule_missed_check", "version_row_check", "version_durability_check"),
+    *("job_status_check", "job_queue_check", "job_entrypoint_check", "job_dedupe_check", "job_due_check"),
+    *("job_headers_check", "history_status_check", "worker_state_check", "schedule_missed_check"),
+    *("version_row_check", "version_durability_check"),
 )
 _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 _MAX_PREFIX_BYTES = 32  # PostgreSQL cuts names off at 63 bytes; the longest suffix of ours has 23
@@ -80,7 +81,8 @@ class Names:
             "channel_literal": literal(self.channel),
             "lock_key": str(self.lock_key),
             "history_literal": literal(self.qualified("history")),
-            "history_partition_literal": literal(f"{self.schema_dot}{quote(self.prefix + 'history_%s')}"),
+            "history_name_literal": literal(self.prefix + "history"),
+            "version_name_literal": literal(self.prefix + "version"),
             "job_sequence_literal": literal(self.qualified("job_id_seq")),
             "job_sequence": self.qualified("job_id_seq"),
             "version_literal": literal(self.qualified("version")),

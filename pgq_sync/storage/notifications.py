@@ -63,7 +63,11 @@ def listened(
         count: end after so many notifications; None: never.
     """
     for notification in connection.notifies(timeout=timeout, stop_after=count):
-        notice = parse(notification.payload)
+        try:
+            notice = parse(notification.payload)
+        except ValueError:
+            yield {"unknown": notification.payload}
+            continue
         lanes = notice.lanes
         yield {
             "number": notice.number,

@@ -28,7 +28,7 @@ from pgq_sync.storage.names import Names
 from pgq_sync.storage.schedules import PostgresSchedules
 from pgq_sync.storage.schema import Schema
 from pgq_sync.storage.statements import statements
-from pgq_sync.storage.store import Clock, database_clock
+from pgq_sync.storage.store import OWN, Clock, database_clock
 
 _FINISHING = ("succeeded", "failed", "cancelled")
 
@@ -63,8 +63,8 @@ class PostgresStore:
         return PostgresSchedules(self._connections, self._names, self._clock)
 
     @contextmanager
-    def intake(self, connection: Any = None) -> Iterator[PostgresIntake]:
-        if connection is not None:
+    def intake(self, connection: Any = OWN) -> Iterator[PostgresIntake]:
+        if connection is not OWN:
             yield PostgresIntake(bind(connection), self._names, self._clock)
             return
         with self._connections.session() as session:
@@ -81,29 +81,29 @@ class PostgresStore:
             connection.close()
 
     def settle(self, worker_id: UUID, settlements: Sequence[Settlement]) -> Settled:
+        try:
+            return self._settle(worker_id, settlements)
+        except psycopg.errors.CheckViolation as error:
+            if error.diag.constraint_name:
+                raise
+            # No partition of history takes this day. What was written is rolled back by now, and written again.
+            with translated(), self._connections.session() as session:
+                session.run(self._sql["maintain"], {"now": self._clock(), "retention": None})
+            return self._settle(worker_id, settlements)
+
+    def _settle(self, worker_id: UUID, settlements: Sequence[Settlement]) -> Settled:
         finishing = [each for each in settlements if each.outcome.status in _FINISHING]
         returning = [each for each in settlements if each.outcome.status not in _FINISHING]
         ids: set[JobId] = set()
         with translated(), self._connections.session() as session:
             if finishing:
-                ids |= self._finish(session, worker_id, finishing)
+                rows = session.run(self._sql["finish"], self._claims(worker_id, finishing) | _finish(finishing))
+                ids |= {row[0] for row in rows}
             if returning:
                 rows = session.run(self._sql["put_back"], self._claims(worker_id, returning) | _put_back(returning))
                 ids |= {row[0] for row in rows}
             missing = [each for each in settlements if each.claim.job.id not in ids]
             return self._sort_out(session, worker_id, settlements, ids, missing)
-
-    def _finish(self, session: Session, worker_id: UUID, finishing: Sequence[Settlement]) -> set[JobId]:
-        params = self._claims(worker_id, finishing) | _finish(finishing)
-        try:
-            rows = session.run(self._sql["finish"], params)
-        except psycopg.errors.CheckViolation as error:
-            if error.diag.constraint_name:
-                raise
-            # No partition of history takes this day.
-            session.run(self._sql["maintain"], {"now": self._clock(), "retention": None})
-            rows = session.run(self._sql["finish"], params)
-        return {row[0] for row in rows}
 
     def _sort_out(
         self, session: Session, worker_id: UUID, settlements: Sequence[Settlement], ids: set[JobId], missing: Sequence[Settlement]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -72,9 +73,8 @@ class Schema:
         """
         with self._session() as session:
             self._installed(session)
-            schema = self._found_schema(session)
-            actual = _plain(self._catalog(session, schema), schema)
-            return _differences(expected=self._fresh_catalog(session), actual=actual)
+            schema = str(session.run(self._sql["schema_of_version"])[0][0])
+            return _differences(expected=self._fresh_catalog(session, schema), actual=self._catalog(session, schema))
 
     def require(self) -> None:
         """Raises SchemaError, in one line that names the command to run, unless the schema is this version's."""
@@ -134,25 +134,28 @@ class Schema:
             )
         return installed
 
-    def _found_schema(self, session: Session) -> str:
-        return str(session.run(self._sql["schema_of_version"])[0][0])
-
-    def _fresh_catalog(self, session: Session) -> dict[str, str]:
-        scratch = dataclasses.replace(self._names, schema=f"pgq_sync_verify_{secrets.token_hex(4)}")
+    def _fresh_catalog(self, session: Session, schema: str) -> dict[str, str]:
+        """What a fresh install looks like, told as if it were in `schema`."""
+        scratch = f"pgq_sync_verify_{secrets.token_hex(8)}"  # stands nowhere else, and needs no quotes
+        names = dataclasses.replace(self._names, schema=scratch)
         session.run("begin")
         try:
             # The channel is derived from the schema's name, and would differ.
-            session.run(_script(scratch, 0).replace(scratch.channel, self._names.channel))
-            return _plain(self._catalog(session, str(scratch.schema)), str(scratch.schema))
+            session.run(_script(names, 0).replace(names.channel, self._names.channel))
+            catalog = self._catalog(session, scratch)
         except psycopg.errors.InsufficientPrivilege as error:
             raise SchemaError(f"verify makes a fresh schema to compare with, and rolls it back: {error}") from error
         finally:
             session.run("rollback")
+        bare = schema[1:-1].replace('""', '"') if schema.startswith('"') else schema
+        for scratched, written in ((f'"{scratch}".', self._names.schema_dot), (f"'{scratch}'", literal(bare)), (scratch, schema)):
+            catalog = {key: text.replace(scratched, written) for key, text in catalog.items()}
+        return catalog
 
     def _catalog(self, session: Session, schema: str) -> dict[str, str]:
-        quoted = schema if schema.startswith('"') else quote(schema)
-        rows = session.run(self._sql["catalog"], {"schema": quoted, "prefix": self._names.prefix})
-        return {row[0]: row[1] for row in rows}
+        session.run(self._sql["qualify_everything"])
+        params = {"schema": schema, "prefix": self._names.prefix}
+        return {row[0]: row[1] for row in session.run(self._sql["catalog"], params)}
 
     @contextmanager
     def _session(self) -> Iterator[Session]:
@@ -207,24 +210,20 @@ def _script(names: Names, installed: int) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _plain(catalog: Mapping[str, str], schema: str) -> dict[str, str]:
-    """The catalog without the name of the schema, so that two schemas can be compared."""
-    name = schema.strip('"')
-    plain = {}
-    for key, text in catalog.items():
-        for written in (f'"{name}".', f"{name}."):
-            text = text.replace(written, "")
-        plain[key] = text.replace(f"'{name}'", "'schema'").replace(f'"{name}"', "schema")
-    return plain
-
-
 def _differences(*, expected: Mapping[str, str], actual: Mapping[str, str]) -> list[str]:
     lines = [f"missing: {key}" for key in expected if key not in actual]
     lines += [f"unexpected: {key}" for key in actual if key not in expected]
-    for key in expected:
-        if key in actual and actual[key] != expected[key] and not _only_durability(key, expected[key], actual[key]):
-            lines.append(f"different: {key}\n  expected: {expected[key]}\n  found:    {actual[key]}")
+    for key, text in expected.items():
+        if key in actual and actual[key] != text and not _only_durability(key, text, actual[key]):
+            wanted, found = _first_difference(text, actual[key])
+            lines.append(f"different: {key}: expected {wanted!r}, found {found!r}")
     return lines
+
+
+def _first_difference(expected: str, found: str) -> tuple[str, str]:
+    """The first lines that differ."""
+    pairs = itertools.zip_longest(expected.splitlines(), found.splitlines(), fillvalue="")
+    return next(((one.strip(), other.strip()) for one, other in pairs if one != other), (expected, found))
 
 
 def _only_durability(key: str, expected: str, actual: str) -> bool:

@@ -29,6 +29,9 @@ Clock = Callable[[], datetime | None]
 """The time that a store's rows get; None means the database's own clock."""
 
 
+OWN: Any = object()
+"""In place of a caller's connection: one of the store's own. Not None, which a caller may pass by mistake."""
+
 NextTick = Callable[[DeclaredSchedule, datetime], datetime]
 
 
@@ -82,7 +85,7 @@ class Claimer(Protocol):
 class Jobs(Protocol):
     """The jobs themselves."""
 
-    def intake(self, connection: Any = None) -> AbstractContextManager[Intake]:
+    def intake(self, connection: Any = OWN) -> AbstractContextManager[Intake]:
         """Where to enqueue: on the caller's `connection`, or on one of the store's own."""
 
     def claimer(self, worker: WorkerInfo, poll_interval: timedelta) -> AbstractContextManager[Claimer]:

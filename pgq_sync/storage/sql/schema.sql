@@ -64,13 +64,18 @@ $durability$
 -- What the tables are set to.
 select durability from {version}
 
+-- name: qualify_everything
+-- With nothing on the search_path, PostgreSQL names everything with its schema.
+set search_path to ''
+
 -- name: schema_of_version
 -- The schema in which the tables are found.
 select relnamespace::regnamespace::text, current_database() from pg_class where oid = to_regclass({version_literal})
 
 -- name: grants_producer
--- What a role needs to enqueue.
-grant select, insert, update on {job} to {role};
+-- What a role needs to enqueue. It may replace a job that waits, but claim none: it cannot write worker and fence.
+grant select, insert on {job} to {role};
+grant update (entrypoint, payload, priority, execute_after, dedupe_until, headers, queue, status, attempt, rescues, errors) on {job} to {role};
 grant usage on sequence {job_sequence} to {role};
 grant execute on function {enqueue}(text, bytea, integer, timestamptz, text, text, jsonb, text, text, boolean) to {role};
 grant execute on function {enqueue_many}(text[], bytea[], smallint[], timestamptz[], text[], text[], text[], text[], text, timestamptz) to {role};
@@ -88,16 +93,23 @@ grant execute on function {announce}(bigint, bigint, text[], text[], smallint[],
 grant execute on function {maintain}(timestamptz, interval) to {role};
 
 -- name: catalog
--- Every table, column, index, constraint, trigger and function whose name begins with the prefix, each as one line of text.
--- Partitions of history come and go and are left out.
-with relation as (
-    select oid, relname, relkind, relpersistence, reloptions, relnamespace
+-- Every table, column, index, constraint, trigger and function whose name begins with the prefix, each as one text.
+-- Partitions of history come and go and are left out, and so is another installation whose longer prefix begins alike.
+with other as (
+    select left(relname, -7) as prefix
     from pg_class
-    where relnamespace = %(schema)s::regnamespace and starts_with(relname, %(prefix)s) and not relispartition
+    where relnamespace = %(schema)s::regnamespace and starts_with(relname, %(prefix)s)
+      and right(relname, 7) = 'version' and relname <> %(prefix)s::text || 'version'
+), relation as (
+    select oid, relname, relkind, relpersistence, reloptions
+    from pg_class
+    where relnamespace = %(schema)s::regnamespace and starts_with(relname, %(prefix)s)
+      and relkind in ('r', 'p') and not relispartition
+      and not exists (select from other where starts_with(relname, other.prefix))
 )
 select 'table ' || relname,
        relkind::text || ' ' || relpersistence::text || ' ' || coalesce((select string_agg(o, ', ' order by o) from unnest(reloptions) as o), '')
-from relation where relkind in ('r', 'p')
+from relation
 union all
 select 'column ' || relname || '.' || attname,
        concat_ws(' ', format_type(atttypid, atttypmod), case when attnotnull then 'not null' end,
@@ -105,18 +117,21 @@ select 'column ' || relname || '.' || attname,
                  pg_get_expr(adbin, adrelid))
 from relation join pg_attribute on attrelid = relation.oid and attnum > 0 and not attisdropped
 left join pg_attrdef on adrelid = attrelid and adnum = attnum
-where relkind in ('r', 'p')
 union all
-select 'index ' || relname, pg_get_indexdef(oid) from relation where relkind in ('i', 'I')
+select 'index ' || pg_class.relname, pg_get_indexdef(indexrelid) || case when indisvalid then '' else ' (invalid)' end
+from relation join pg_index on indrelid = relation.oid join pg_class on pg_class.oid = indexrelid
 union all
-select 'constraint ' || relname || '.' || conname, pg_get_constraintdef(pg_constraint.oid)
+select 'constraint ' || relname || '.' || conname,
+       pg_get_constraintdef(pg_constraint.oid) || case when convalidated then '' else ' (not validated)' end
 from pg_constraint join relation on conrelid = relation.oid
 -- PostgreSQL 18 lists NOT NULL here too; the columns above tell it for every version.
 where contype <> 'n'
 union all
-select 'trigger ' || relname || '.' || tgname, pg_get_triggerdef(pg_trigger.oid)
+select 'trigger ' || relname || '.' || tgname, pg_get_triggerdef(pg_trigger.oid) || case tgenabled when 'O' then '' else ' (disabled)' end
 from pg_trigger join relation on tgrelid = relation.oid where not tgisinternal
 union all
 select 'function ' || proname || '(' || pg_get_function_identity_arguments(oid) || ')', pg_get_functiondef(oid)
-from pg_proc where pronamespace = %(schema)s::regnamespace and starts_with(proname, %(prefix)s)
+from pg_proc
+where pronamespace = %(schema)s::regnamespace and starts_with(proname, %(prefix)s)
+  and not exists (select from other where starts_with(proname, other.prefix))
 order by 1

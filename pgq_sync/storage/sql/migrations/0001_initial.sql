@@ -25,7 +25,8 @@ create table {job} (
     constraint {job_status_check} check (status in ('queued', 'running', 'held')),
     constraint {job_queue_check} check (length(queue) between 1 and 200),
     constraint {job_entrypoint_check} check (length(entrypoint) between 1 and 200),
-    constraint {job_dedupe_check} check (dedupe_until in ('finished', 'started')),
+    constraint {job_dedupe_check} check (dedupe_until in ('finished', 'started') and octet_length(dedupe_key) between 1 and 2000),
+    constraint {job_headers_check} check (jsonb_typeof(headers) = 'object'),
     -- Clients cannot represent infinity, nor a year of five digits.
     constraint {job_due_check} check (execute_after between '0001-01-02 00:00:00+00' and '9999-12-30 00:00:00+00')
 );
@@ -204,8 +205,9 @@ declare
     got bigint[];
     round integer := 0;
     blocked record;
+    notify text := coalesce(current_setting('pgq_sync.notify', true), '');
 begin
-    if on_conflict not in ('raise', 'skip', 'existing', 'replace') then
+    if coalesce(on_conflict, '') not in ('raise', 'skip', 'existing', 'replace') then
         raise exception 'on_conflict must be raise, skip, existing or replace, not %', on_conflict using errcode = '22023';
     end if;
     -- Of several jobs under one key the first survives, with 'replace' the last.
@@ -218,6 +220,7 @@ begin
     if on_conflict = 'raise' then
         select n, dedupe_keys[n] as key into blocked from unnest(survivors) with ordinality as s(survivor, n) where survivor <> n order by n limit 1;
         if found then
+            perform set_config('pgq_sync.notify', '', true);
             return query select blocked.n, null::bigint, true;
             return;
         end if;
@@ -227,6 +230,8 @@ begin
     begin
         loop
             round := round + 1;
+            -- The insert's trigger takes it back after each statement.
+            perform set_config('pgq_sync.notify', notify, true);
             -- The ids are drawn first, so that each inserted row can be told by its id.
             select array_agg(case when n = any(pending) then nextval({job_sequence_literal}) end order by n) into got
             from generate_series(1, cardinality(survivors)) as s(n);
@@ -269,7 +274,7 @@ begin
                                       array_agg(execute_after))
                     from replaced
                     where execute_after <= statement_timestamp() + interval '5 seconds'
-                    having count(*) > 0 and current_setting('pgq_sync.notify', true) is distinct from 'off'
+                    having count(*) > 0 and notify <> 'off'
                 ), done as (
                     select n, id from replaced
                     union all
@@ -303,6 +308,7 @@ begin
         end loop;
     exception when sqlstate 'PGQ01' then
         -- Leaving this block undid the inserts; the caller's transaction goes on.
+        perform set_config('pgq_sync.notify', '', true);
         return query select blocked.n, blocked.id, true;
         return;
     end;
@@ -323,7 +329,7 @@ create function {enqueue}(
 declare
     outcome record;
 begin
-    if on_conflict not in ('raise', 'skip', 'existing', 'replace') then
+    if coalesce(on_conflict, '') not in ('raise', 'skip', 'existing', 'replace') then
         raise exception 'on_conflict must be raise, skip, existing or replace, not %', on_conflict using errcode = '22023';
     end if;
     perform set_config('pgq_sync.notify', case when notify then '' else 'off' end, true);
@@ -345,41 +351,46 @@ end
 $enqueue$;
 
 -- Makes history's partitions, from yesterday to seven days ahead, and drops those older than the retention.
--- Runs with its owner's rights, so that a worker's role needs no DDL. A partition is made apart and attached:
--- ATTACH blocks nobody, while "create table ... partition of" waits behind every open reader and stops every
+-- Runs with its owner's rights, so that a worker's role needs no DDL. Therefore it finds nothing but PostgreSQL's own
+-- functions by name: everything else is named with the schema that is pinned below. A partition is made apart and
+-- attached: ATTACH blocks nobody, while "create table ... partition of" waits behind every open reader and stops every
 -- finish behind itself; a DROP that would wait longer than 100 ms is left for the next time.
 -- Returns how many partitions it made and dropped.
 create function {maintain}(now timestamptz default null, retention interval default null)
 returns table (made integer, dropped integer) language plpgsql security definer as $maintain$
 declare
-    today date := (coalesce(now, statement_timestamp()) at time zone 'UTC')::date;
+    home text := current_setting('pgq_sync.home');
+    moment timestamptz := coalesce(now, statement_timestamp());
+    today date := (moment at time zone 'UTC')::date;
+    history regclass := format('%I.%I', home, {history_name_literal})::regclass;
     day date;
-    partition record;
-    persistence text;
+    name text;
+    durability text;
 begin
     made := 0;
     dropped := 0;
-    perform pg_advisory_xact_lock(hashtextextended({history_literal}, 0));
-    select case when durability = 'durable' then '' else 'unlogged' end into persistence from {version};
+    perform pg_advisory_xact_lock(hashtextextended(history::text, 0));
+    execute format('select durability from %I.%I', home, {version_name_literal}) into durability;
     for day in select today + n from generate_series(-1, 7) as n loop
-        if to_regclass(format({history_partition_literal}, to_char(day, 'YYYYMMDD'))) is null then
-            execute format('create %s table ' || {history_partition_literal} || ' (like {history} including defaults including constraints)',
-                           persistence, to_char(day, 'YYYYMMDD'));
-            execute format('alter table {history} attach partition ' || {history_partition_literal} || ' for values from (%L) to (%L)',
-                           to_char(day, 'YYYYMMDD'), day::timestamp at time zone 'UTC', (day + 1)::timestamp at time zone 'UTC');
+        name := format('%I.%I', home, {history_name_literal} || '_' || to_char(day, 'YYYYMMDD'));
+        if to_regclass(name) is null then
+            execute format('create %s table %s (like %s including defaults including constraints)',
+                           case when durability = 'durable' then '' else 'unlogged' end, name, history);
+            execute format('alter table %s attach partition %s for values from (%L) to (%L)',
+                           history, name, day::timestamp at time zone 'UTC', (day + 1)::timestamp at time zone 'UTC');
             made := made + 1;
         end if;
     end loop;
     if retention is not null then
         perform set_config('lock_timeout', '100ms', true);
-        for partition in
-            select child.oid::regclass as name
+        for name in
+            select child.oid::regclass::text
             from pg_inherits join pg_class as child on child.oid = inhrelid
-            where inhparent = {history_literal}::regclass
-              and to_date(right(child.relname, 8), 'YYYYMMDD') < (coalesce(now, statement_timestamp()) - retention) at time zone 'UTC' - interval '1 day'
+            where inhparent = history
+              and to_date(right(child.relname, 8), 'YYYYMMDD') < (moment - retention) at time zone 'UTC' - interval '1 day'
         loop
             begin
-                execute format('drop table %s', partition.name);
+                execute format('drop table %s', name);
                 dropped := dropped + 1;
             exception when lock_not_available then
                 null;
@@ -390,10 +401,11 @@ begin
 end
 $maintain$;
 
--- A function that runs with its owner's rights must find only its own schema's tables, never a caller's.
+-- Whoever may create functions in some schema of the caller's search_path could otherwise have them run by the owner.
 do $pin$
 begin
-    execute format('alter function {maintain}(timestamptz, interval) set search_path = %I, pg_temp', {schema_expression});
+    alter function {maintain}(timestamptz, interval) set search_path = pg_catalog, pg_temp;
+    execute format('alter function {maintain}(timestamptz, interval) set pgq_sync.home = %L', {schema_expression});
 end
 $pin$;
 revoke all on function {maintain}(timestamptz, interval) from public;
