@@ -13,6 +13,7 @@ from uuid import UUID
 import click
 
 from pgq_sync.cli.options import Duration, database, database_options, json_option
+from pgq_sync.errors import ConfigError
 from pgq_sync.models import DedupeUntil, JobRecord, OnConflict
 from pgq_sync.storage.jobs import STATUSES
 
@@ -45,7 +46,7 @@ def enqueue(
         try:
             job_id = pgq.enqueue(entrypoint, body, execute_after=delay, headers=_headers(headers), **options)
         except (TypeError, ValueError) as error:
-            raise click.UsageError(str(error)) from None
+            raise ConfigError(str(error)) from None
     click.echo(job_id if job_id is not None else "not enqueued: its dedupe key is taken")
 
 

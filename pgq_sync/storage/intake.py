@@ -154,12 +154,16 @@ def _headers(headers: object) -> str | None:
     for key in headers:
         if not isinstance(key, str):
             raise TypeError(f"headers: the key {key!r} must be a str, not {type(key).__name__}")
-    if offenders := list(_unstorable(headers)):
-        raise ValueError(f"headers contain {_short(repr(offenders[0]))}, which PostgreSQL cannot store in JSON")
     try:
-        return json.dumps(dict(headers), allow_nan=False)
+        text = json.dumps(dict(headers))
     except (TypeError, ValueError) as error:
         raise type(error)(f"headers cannot be written as JSON: {error}") from None
+    for offender in _unstorable(headers):
+        raise ValueError(
+            f"headers contain {_short(repr(offender))}: a NUL character, a lone surrogate, NaN and infinity "
+            "are what PostgreSQL cannot store in JSON"
+        )
+    return text
 
 
 def _unstorable(value: Any) -> Iterator[object]:
