@@ -227,12 +227,14 @@ class PgQueuer(Producer):
         chosen = self._worker_settings(concurrency=concurrency, batch_size=batch_size, **settings)
         if max_jobs is not None and max_jobs < 1:
             raise ConfigError(f"max_jobs={max_jobs!r}: a whole number from 1 up is accepted")
+        store = self.store.for_engine()
         return Worker(
-            self.store.for_engine(),
+            store,
             self.registry,
             chosen,
             resources=self.resources,
-            enqueue=self.enqueue,
+            # Children of a job never join a transaction that the caller's connection happens to be in.
+            enqueue=Producer(lambda: store.intake(), lambda: self.settings, self.registry.queue_of).enqueue,
             queues=queues,
             entrypoints=entrypoints,
             mode=QueueExecutionMode(mode),

@@ -92,13 +92,14 @@ class DatabaseRetry:
     retry: RetryBaseT | None = None
 
     def __post_init__(self) -> None:
-        if self.max_attempts < 1:
-            raise ValueError(f"max_attempts={self.max_attempts}: 1 or more is accepted")
-        if self.backoff_multiplier < 1:
-            raise ValueError(f"backoff_multiplier={self.backoff_multiplier}: 1 or more is accepted")
+        _check("max_attempts", self.max_attempts, int, 1, "a whole number from 1 up")
+        _check("backoff_multiplier", self.backoff_multiplier, (int, float), 1, "a number from 1 up")
         for name in ("initial_delay", "max_delay", "jitter"):
-            if getattr(self, name) < timedelta():
-                raise ValueError(f"{name}={getattr(self, name)}: no negative duration is accepted")
+            _check(name, getattr(self, name), timedelta, timedelta(), "a timedelta that is not negative")
+        for name in ("stop", "wait", "retry"):
+            strategy = getattr(self, name)
+            if strategy is not None and (isinstance(strategy, type) or not callable(strategy)):
+                raise TypeError(f"{name}={strategy!r}: one of tenacity's {name} strategies is accepted")
 
     def delay(self, job: Job, error: BaseException, running: float) -> timedelta | None:
         """How long to wait before the next attempt, or None to let the job fail.
@@ -126,6 +127,14 @@ class DatabaseRetry:
             max=self.max_delay.total_seconds(),
         )
         return exponential + tenacity.wait_random(0, self.jitter.total_seconds())
+
+
+def _check(name: str, value: Any, kinds: type | tuple[type, ...], least: Any, accepted: str) -> None:
+    shown = value if isinstance(value, timedelta) else repr(value)
+    if not isinstance(value, kinds) or isinstance(value, bool):
+        raise TypeError(f"{name}={shown}: {accepted} is accepted")
+    if not value >= least:
+        raise ValueError(f"{name}={shown}: {accepted} is accepted")
 
 
 class DatabaseRetryEntrypointExecutor(AbstractEntrypointExecutor):

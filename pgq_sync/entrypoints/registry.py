@@ -114,6 +114,10 @@ class Registry:
                 raise ValueError(f"schedule {name!r} has the expression {expression!r} already")
             if self._expressions(name):
                 self._refuse_other(name, func)
+                if options:
+                    raise ValueError(
+                        f"schedule {name!r} has its options already: give {', '.join(options)} with its first expression"
+                    )
             else:
                 self.entrypoint(name, executor_factory=ScheduleExecutor, **options)(func)
             self._schedules.append(declared)

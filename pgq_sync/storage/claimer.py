@@ -81,20 +81,18 @@ class PostgresClaimer:
     def claim(self, room: int, *, thorough: bool = False) -> Sequence[Claim]:
         with translated():
             self._hear()
-            now = time.monotonic()
-            if thorough or now >= self._next_look:
-                self._look(now)
-            lanes = self._lanes.ready(now)
+            if thorough or time.monotonic() >= self._next_look:
+                self._look()
+            lanes = self._lanes.ready(time.monotonic())
             if not lanes:
                 return ()
             fence = next(_fences)
             rows = self._cursor.execute(self._sql["claim"], self._claim_params(lanes, room, fence)).fetchall()
         claims = [Claim(Job(*row[:12]), fence, row[12]) for row in rows]
         self._lanes.claimed((claim.job for claim in claims), exhausted=len(claims) < room)
-        if claims:
-            # What these lanes hold next, and what commits late, a full look finds out soon.
-            self._next_look = min(self._next_look, now + BUSY_LOOK)
-            claims.sort(key=claim_order)
+        # What these lanes hold next, what commits late and what was a moment too early a full look finds out soon.
+        self._next_look = min(self._next_look, time.monotonic() + BUSY_LOOK)
+        claims.sort(key=claim_order)
         return claims
 
     def wait(self, *, for_room: bool = False) -> None:
@@ -112,8 +110,10 @@ class PostgresClaimer:
         due = self._lanes.next_due()
         return self._next_look if due is None else min(self._next_look, due)
 
-    def _look(self, now: float) -> None:
+    def _look(self) -> None:
         rows = self._cursor.execute(self._sql["lanes"], {"now": self._clock()}).fetchall()
+        # The time after the answer: counted from before the question, a deferred lane would be claimed too early.
+        now = time.monotonic()
         self._lanes.looked((Found((row[0], row[1], row[2]), row[3], row[4]) for row in rows), now)
         self._next_look = now + self._poll_interval
 

@@ -351,22 +351,26 @@ end
 $enqueue$;
 
 -- Makes history's partitions, from yesterday to seven days ahead, and drops those older than the retention.
--- Runs with its owner's rights, so that a worker's role needs no DDL. Therefore it finds nothing but PostgreSQL's own
--- functions by name: everything else is named with the schema that is pinned below. A partition is made apart and
+-- Runs with its owner's rights, so that a worker's role needs no DDL. Therefore nothing but PostgreSQL's own functions
+-- may be found by name: it takes its schema from the search_path that is pinned below, and leaves it. A partition is made apart and
 -- attached: ATTACH blocks nobody, while "create table ... partition of" waits behind every open reader and stops every
 -- finish behind itself; a DROP that would wait longer than 100 ms is left for the next time.
 -- Returns how many partitions it made and dropped.
 create function {maintain}(now timestamptz default null, retention interval default null)
 returns table (made integer, dropped integer) language plpgsql security definer as $maintain$
 declare
-    home text := current_setting('pgq_sync.home');
-    moment timestamptz := coalesce(now, statement_timestamp());
-    today date := (moment at time zone 'UTC')::date;
-    history regclass := format('%I.%I', home, {history_name_literal})::regclass;
+    home text := (pg_catalog.current_schemas(false))[2];
+    moment timestamptz;
+    today date;
+    history regclass;
     day date;
     name text;
     durability text;
 begin
+    perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+    moment := coalesce(now, statement_timestamp());
+    today := (moment at time zone 'UTC')::date;
+    history := format('%I.%I', home, {history_name_literal})::regclass;
     made := 0;
     dropped := 0;
     perform pg_advisory_xact_lock(hashtextextended(history::text, 0));
@@ -404,8 +408,7 @@ $maintain$;
 -- Whoever may create functions in some schema of the caller's search_path could otherwise have them run by the owner.
 do $pin$
 begin
-    alter function {maintain}(timestamptz, interval) set search_path = pg_catalog, pg_temp;
-    execute format('alter function {maintain}(timestamptz, interval) set pgq_sync.home = %L', {schema_expression});
+    execute format('alter function {maintain}(timestamptz, interval) set search_path = pg_catalog, %I, pg_temp', {schema_expression});
 end
 $pin$;
 revoke all on function {maintain}(timestamptz, interval) from public;
