@@ -15,7 +15,7 @@ import click
 
 from pgq_sync.app import PgQueuer
 from pgq_sync.cli.jobs import table
-from pgq_sync.cli.options import database_options, embedded_environment, settings_from
+from pgq_sync.cli.options import EmbeddedCommand, database_options, embedded_environment, settings_from
 from pgq_sync.entrypoints.executors import DatabaseRetry
 from pgq_sync.models import Job, NewJob
 
@@ -25,7 +25,7 @@ _THUMBNAIL = 0.002  # seconds that each takes
 _REFRESH = 0.1  # seconds
 
 
-@click.command()
+@click.command(cls=EmbeddedCommand)
 @click.option("--jobs", "number", type=click.IntRange(100), default=9000, show_default=True, metavar="N")
 @database_options
 def demo(number: int, embedded: str | None, **options: Any) -> None:

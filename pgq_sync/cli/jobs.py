@@ -12,13 +12,13 @@ from uuid import UUID
 
 import click
 
-from pgq_sync.cli.options import Duration, database, database_options, json_option
+from pgq_sync.cli.options import Duration, EmbeddedCommand, database, database_options, json_option
 from pgq_sync.errors import ConfigError
 from pgq_sync.models import DedupeUntil, JobRecord, OnConflict
 from pgq_sync.storage.jobs import STATUSES
 
 
-@click.command()
+@click.command(cls=EmbeddedCommand)
 @click.argument("entrypoint")
 @click.argument("payload", required=False)
 @click.option("--priority", type=int, default=0, show_default=True, help="Larger runs first.")
@@ -50,7 +50,7 @@ def enqueue(
     click.echo(job_id if job_id is not None else "not enqueued: its dedupe key is taken")
 
 
-@click.command()
+@click.command(cls=EmbeddedCommand)
 @click.option("--status", type=click.Choice(STATUSES))
 @click.option("--entrypoint")
 @click.option("--queue")

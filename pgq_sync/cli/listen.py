@@ -8,13 +8,13 @@ from typing import Any
 
 import click
 
-from pgq_sync.cli.options import database_options, embedded_environment, settings_from
+from pgq_sync.cli.options import EmbeddedCommand, database_options, embedded_environment, settings_from
 from pgq_sync.storage.connections import OwnPool
 from pgq_sync.storage.names import Names
 from pgq_sync.storage.notifications import listened
 
 
-@click.command()
+@click.command(cls=EmbeddedCommand)
 @click.option("--count", type=click.IntRange(1), metavar="N", help="Stop after so many notifications.")
 @click.option("--timeout", type=click.FloatRange(0), metavar="SECONDS", help="Stop after so long.")
 @database_options

@@ -31,6 +31,25 @@ def setting_options(*names: str) -> Callable[[Command], Command]:
     return decorate
 
 
+class EmbeddedCommand(click.Command):
+    """A command with --embedded [DIR], which takes what follows it for DIR only if that looks like a path.
+
+    Otherwise `enqueue --embedded fetch` would make a database in the folder fetch, without a word.
+    """
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ours = args[: args.index("--")] if "--" in args else args
+        if "--embedded" in ours:
+            index = ours.index("--embedded")
+            if not _looks_like_a_path("".join(ours[index + 1 : index + 2])):
+                args = [*args[:index], f"--embedded={DEFAULT_DIRECTORY}", *args[index + 1 :]]
+        return super().parse_args(ctx, args)
+
+
+def _looks_like_a_path(text: str) -> bool:
+    return text.startswith((".", "~")) or os.sep in text or (text != "" and Path(text).is_dir())
+
+
 def database_options(command: Command) -> Command:
     """Where the database is: --dsn, --prefix, --schema and --embedded."""
     embedded = click.option(
@@ -38,7 +57,7 @@ def database_options(command: Command) -> Command:
         is_flag=False,
         flag_value=str(DEFAULT_DIRECTORY),
         metavar="[DIR]",
-        help=f"Run a PostgreSQL of our own, its data in DIR ({DEFAULT_DIRECTORY}), with the schema installed.",
+        help=f"Run a PostgreSQL of our own, with the schema installed and its data in DIR (a path; {DEFAULT_DIRECTORY}).",
     )
     return setting_options(*DATABASE)(embedded(command))
 

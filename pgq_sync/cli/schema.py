@@ -7,12 +7,12 @@ from typing import Any, get_args
 
 import click
 
-from pgq_sync.cli.options import database, database_options, setting_options, settings_from
+from pgq_sync.cli.options import EmbeddedCommand, database, database_options, setting_options, settings_from
 from pgq_sync.storage.names import Names
 from pgq_sync.storage.schema import Durability, grants, script
 
 
-@click.command()
+@click.command(cls=EmbeddedCommand)
 @database_options
 def install(embedded: str | None, **options: Any) -> None:
     """Make the tables; on an installed schema the same as upgrade."""
@@ -20,7 +20,7 @@ def install(embedded: str | None, **options: Any) -> None:
         _report(pgq.schema.install(), "installed")
 
 
-@click.command()
+@click.command(cls=EmbeddedCommand)
 @click.option("--plan", is_flag=True, help="Only tell which migrations would run.")
 @database_options
 def upgrade(plan: bool, embedded: str | None, **options: Any) -> None:
@@ -29,7 +29,7 @@ def upgrade(plan: bool, embedded: str | None, **options: Any) -> None:
         _report(pgq.schema.upgrade(plan=plan), "would run" if plan else "ran")
 
 
-@click.command()
+@click.command(cls=EmbeddedCommand)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @database_options
 def uninstall(yes: bool, embedded: str | None, **options: Any) -> None:
@@ -41,7 +41,7 @@ def uninstall(yes: bool, embedded: str | None, **options: Any) -> None:
         click.echo("uninstalled")
 
 
-@click.command()
+@click.command(cls=EmbeddedCommand)
 @database_options
 def verify(embedded: str | None, **options: Any) -> None:
     """Compare the database with a fresh install; exit 1 where they differ."""
@@ -54,7 +54,7 @@ def verify(embedded: str | None, **options: Any) -> None:
         sys.exit(1)
 
 
-@click.command()
+@click.command(cls=EmbeddedCommand)
 @click.argument("mode", required=False, type=click.Choice(get_args(Durability)))
 @database_options
 def durability(mode: Durability | None, embedded: str | None, **options: Any) -> None:
@@ -63,7 +63,7 @@ def durability(mode: Durability | None, embedded: str | None, **options: Any) ->
         click.echo(pgq.schema.durability(mode))
 
 
-@click.command()
+@click.command(cls=EmbeddedCommand)
 @click.option("--rollback", is_flag=True, help="Back to the server's own settings.")
 @database_options
 def autovac(rollback: bool, embedded: str | None, **options: Any) -> None:

@@ -11,9 +11,8 @@ from typing import Any
 import click
 
 from pgq_sync.cli.load import application
-from pgq_sync.cli.options import database_options, embedded_environment, setting_options
+from pgq_sync.cli.options import EmbeddedCommand, database_options, embedded_environment, setting_options
 from pgq_sync.engine.worker import WorkReport
-from pgq_sync.errors import ConfigError
 from pgq_sync.models import QueueExecutionMode
 from pgq_sync.settings import ENV_PREFIX, parse
 
@@ -21,7 +20,7 @@ PUT_BACK = 3  # the exit code where jobs had to be put back
 _SETTINGS = ("concurrency", "batch_size", "poll_interval", "shutdown_timeout")
 
 
-@click.command()
+@click.command(cls=EmbeddedCommand)
 @click.argument("target", metavar="MODULE:ATTRIBUTE")
 @click.argument("arguments", nargs=-1, metavar="[-- ARGUMENT...]")
 @click.option("-q", "--queue", "queues", multiple=True, help="Only jobs of this queue; may be given several times.")
@@ -54,8 +53,6 @@ def worker(
     MODULE:ATTRIBUTE is a PgQueuer, or a callable (a context manager too) that returns one; what stands after -- is
     given to the callable as one list. Exit 0 after a clean stop, 3 if jobs had to be put back at the deadline.
     """
-    if embedded is not None and ":" in embedded and not os.path.isabs(embedded):
-        raise ConfigError(f"--embedded took {embedded!r} for its directory: put it last, or write --embedded=DIR")
     logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
     given = _parsed(options)
     with contextlib.ExitStack() as stack:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, MutableMapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pgq_sync.errors import Cancelled
 from pgq_sync.models import Job
@@ -13,7 +13,13 @@ from pgq_sync.models import Job
 logger = logging.getLogger("pgq_sync.job")
 
 
-class JobLog(logging.LoggerAdapter[logging.Logger]):
+if TYPE_CHECKING:
+    LoggerAdapter = logging.LoggerAdapter[logging.Logger]
+else:
+    LoggerAdapter = logging.LoggerAdapter  # generic at run time from Python 3.11 on
+
+
+class JobLog(LoggerAdapter):
     """A logger whose records bear the job's id and entrypoint as fields."""
 
     def __init__(self, job: Job) -> None:

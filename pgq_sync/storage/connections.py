@@ -7,6 +7,7 @@ forked child. Passwords stay out of every message.
 from __future__ import annotations
 
 import os
+import re
 import threading
 import weakref
 from collections.abc import Iterator, Mapping
@@ -15,7 +16,7 @@ from typing import Any, Protocol
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from psycopg_pool import ConnectionPool
+from psycopg_pool import ConnectionPool, PoolTimeout
 
 from pgq_sync.errors import ConfigError
 from pgq_sync.settings import Settings
@@ -63,8 +64,18 @@ class OwnPool:
 
     @contextmanager
     def session(self) -> Iterator[Session]:
-        with self._opened().connection(timeout=_POOL_TIMEOUT) as connection:
-            yield PsycopgSession(connection)
+        pool = self._opened()
+        try:
+            connection = pool.getconn(timeout=_POOL_TIMEOUT)
+        except PoolTimeout:
+            # The pool does not tell why; one more try does, unless all its connections are only busy.
+            self.direct().close()
+            raise
+        try:
+            with connection:
+                yield PsycopgSession(connection)
+        finally:
+            pool.putconn(connection)
 
     def direct(self, *, listening: bool = False) -> psycopg.Connection[Any]:
         dsn = (self._settings.listen_dsn if listening else None) or self.dsn
@@ -89,6 +100,8 @@ class OwnPool:
             return pool
         with self._lock:
             if self._pool is None:
+                # A wrong DSN or a server that is away is told at once, and not after a pool has tried for long.
+                self.direct().close()
                 self._pool = ConnectionPool(
                     complete_dsn(self.dsn, "pool"),
                     kwargs={"autocommit": True},
@@ -187,7 +200,8 @@ def complete_dsn(dsn: str, role: str) -> str:
         ConfigError: the DSN cannot be parsed.
     """
     try:
-        parameters = conninfo_to_dict(dsn)
+        # SQLAlchemy's way to name a driver: postgresql+psycopg://
+        parameters = conninfo_to_dict(re.sub(r"^(postgres(?:ql)?)\+\w+://", r"\1://", dsn))
         # An @ in the password that is not percent-encoded: libpq takes what follows it for the host, and would show it.
         if "@" in str(parameters.get("host", "")):
             raise ValueError("@ in host")

@@ -57,6 +57,8 @@ class JobBook:
         Returns:
             What became of each id; a dedupe key that is taken blocks only its own job.
         """
+        if not isinstance(ids, Iterable):
+            raise TypeError(f"ids={ids!r} must be a list of job ids, not {type(ids).__name__}")
         return self._store.requeue([_check_id(job_id) for job_id in ids], reset_attempts=reset_attempts)
 
 
