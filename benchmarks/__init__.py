@@ -1,0 +1,1 @@
+"""What pgq-sync does per second and per millisecond, as ratios within one run: `python -m benchmarks`."""

@@ -19,6 +19,7 @@ from pgq_sync.models import Claim, Job, Outcome
 
 logger = logging.getLogger("pgq_sync.engine")
 
+_PLAIN_SUCCESS = Outcome(status="succeeded")
 _MOST_MESSAGE = 2_000  # characters of an error's message, and
 _MOST_TRACEBACK = 20_000  # of its traceback that are kept
 
@@ -81,7 +82,7 @@ def _log_failure(job: Job, error: BaseException) -> None:
 def _success(parameters: EntrypointExecutorParameters, value: Any) -> Outcome:
     keep = parameters.keep_history
     if not parameters.store_result or value is None:
-        return Outcome(status="succeeded", keep=keep)
+        return _PLAIN_SUCCESS if keep else Outcome(status="succeeded", keep=False)
     return Outcome(status="succeeded", result=msgspec.json.encode(value).decode(), keep=keep)
 
 

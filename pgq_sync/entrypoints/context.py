@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pgq_sync.errors import Cancelled
 from pgq_sync.models import Job
 
+_making_events = threading.Lock()
 logger = logging.getLogger("pgq_sync.job")
 
 
@@ -35,14 +36,24 @@ class Context:
         enqueue: enqueues further jobs, with the arguments of `PgQueuer.enqueue`.
     """
 
-    __slots__ = ("_log", "cancelled", "enqueue", "job", "resources")
+    __slots__ = ("_cancelled", "_log", "enqueue", "job", "resources")
 
     def __init__(self, job: Job, resources: MutableMapping[Any, Any], enqueue: Callable[..., Any]) -> None:
         self.job = job
         self.resources = resources
         self.enqueue = enqueue
-        self.cancelled = threading.Event()
+        self._cancelled: threading.Event | None = None
         self._log: JobLog | None = None
+
+    @property
+    def cancelled(self) -> threading.Event:
+        """Set when the job was asked to stop; a handler may wait on it."""
+        # Made when it is first asked for: an event for each of many short jobs took a fifth of the worker's time.
+        if self._cancelled is None:
+            with _making_events:
+                if self._cancelled is None:
+                    self._cancelled = threading.Event()
+        return self._cancelled
 
     def check(self) -> None:
         """To be called now and then by a long handler.
@@ -50,7 +61,7 @@ class Context:
         Raises:
             Cancelled: the job was asked to stop.
         """
-        if self.cancelled.is_set():
+        if self._cancelled is not None and self._cancelled.is_set():
             raise Cancelled("the job was asked to stop")
 
     @property
