@@ -23,7 +23,9 @@ logger = logging.getLogger("pgq_sync.engine")
 
 MOST = 1_000  # outcomes in one batch
 BACKLOG = 5_000  # unwritten outcomes at which no more jobs are claimed
-_BLOCKED_DELAY = 0.2  # seconds until a locked row is tried again
+# Seconds until a locked row is tried again. A claim that met a row while it changed locks it for a moment.
+_FIRST_BLOCKED_DELAY = 0.01
+_BLOCKED_DELAY = 0.2
 _LONGEST_DELAY = 5.0
 
 
@@ -77,18 +79,19 @@ class Completer:
     def run(self, stopping: threading.Event) -> None:
         """The thread: until `close`, or until `stopping` while the store is away."""
         blocked: list[Settlement] = []
-        closing = False
+        closing, delay = False, _FIRST_BLOCKED_DELAY
         while not closing or blocked:
-            batch, closing = self._take(blocked, closing)
+            batch, closing = self._take(blocked, closing, delay)
             blocked = list(self._write(batch, stopping).blocked) if batch else []
+            delay = min(2 * delay, _BLOCKED_DELAY) if blocked else _FIRST_BLOCKED_DELAY
             if stopping.is_set():
                 return
 
-    def _take(self, blocked: list[Settlement], closing: bool) -> tuple[list[Settlement], bool]:
+    def _take(self, blocked: list[Settlement], closing: bool, delay: float) -> tuple[list[Settlement], bool]:
         """What is to be written now; what was locked before waits a little, unless something else comes."""
         taken: list[Settlement] = []
         try:
-            first = self._outcomes.get(timeout=_BLOCKED_DELAY if blocked else None)
+            first = self._outcomes.get(timeout=delay if blocked else None)
             while first is not None:
                 taken.append(first)
                 if len(taken) >= MOST:

@@ -151,13 +151,12 @@ def _headers(headers: object) -> str | None:
         return None
     if not isinstance(headers, Mapping):
         raise TypeError(f"headers must be a mapping, not {type(headers).__name__}")
-    for key in headers:
-        if not isinstance(key, str):
-            raise TypeError(f"headers: the key {key!r} must be a str, not {type(key).__name__}")
     try:
         text = json.dumps(dict(headers))
     except (TypeError, ValueError) as error:
         raise type(error)(f"headers cannot be written as JSON: {error}") from None
+    except RecursionError:
+        raise ValueError("headers are nested too deeply to be written as JSON") from None
     for offender in _unstorable(headers):
         raise ValueError(
             f"headers contain {_short(repr(offender))}: a NUL character, a lone surrogate, NaN and infinity "
@@ -174,6 +173,8 @@ def _unstorable(value: Any) -> Iterator[object]:
         yield value
     elif isinstance(value, Mapping):
         for key, item in value.items():
+            if not isinstance(key, str):
+                raise TypeError(f"headers: the key {key!r} must be a str, not {type(key).__name__}")
             yield from _unstorable(key)
             yield from _unstorable(item)
     elif isinstance(value, (list, tuple)):

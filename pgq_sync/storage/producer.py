@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import datetime, timedelta
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, Literal, overload
 
 from pgq_sync.models import DedupeUntil, JobId, NewJob, OnConflict, Payload
@@ -141,7 +141,8 @@ class Producer:
         """Enqueues many jobs, all or none, with one statement per 10,000.
 
         Args:
-            jobs: consumed in slices, so that an iterator of millions needs little memory.
+            jobs: consumed in slices, so that an iterator of millions needs little memory; from the first job with a
+                dedupe key on they are gathered, since keys are inserted in their order.
             on_conflict: as in `enqueue`. Jobs of one batch meet each other as if they were enqueued one by one.
             notify: as in `enqueue`.
 
@@ -162,10 +163,7 @@ class Producer:
             if len(first) < SLICE:
                 return intake.add(first, on_conflict=on_conflict, notify=notify)
             with intake.atomic():
-                ids = intake.add(first, on_conflict=on_conflict, notify=notify)
-                for following in slices:
-                    ids += intake.add(following, on_conflict=on_conflict, notify=notify)
-                return ids
+                return _add_slices(intake, chain([first], slices), on_conflict, notify)
 
     def _slices(self, jobs: Iterable[NewJob], max_payload: int) -> Iterator[list[CheckedJob]]:
         remaining = iter(jobs)
@@ -179,3 +177,24 @@ class Producer:
         if checked.queue == DEFAULT_QUEUE and (declared := self._queue_of(checked.entrypoint)):
             return replace(checked, queue=declared)
         return checked
+
+
+def _add_slices(intake: Intake, slices: Iterator[list[CheckedJob]], on_conflict: OnConflict, notify: bool) -> list[JobId | None]:
+    ids: list[JobId | None] = []
+    for jobs in slices:
+        if any(job.dedupe_key is not None for job in jobs):
+            return ids + _add_in_key_order(intake, [*jobs, *chain.from_iterable(slices)], on_conflict, notify)
+        ids += intake.add(jobs, on_conflict=on_conflict, notify=notify)
+    return ids
+
+
+def _add_in_key_order(intake: Intake, jobs: list[CheckedJob], on_conflict: OnConflict, notify: bool) -> list[JobId | None]:
+    """Several statements that insert keys: in the order of their keys over all, lest two such batches wait for each other."""
+    order = sorted(range(len(jobs)), key=lambda number: jobs[number].dedupe_key or "")
+    ids: list[JobId | None] = [None] * len(jobs)
+    for start in range(0, len(order), SLICE):
+        numbers = order[start : start + SLICE]
+        added = intake.add([jobs[number] for number in numbers], on_conflict=on_conflict, notify=notify)
+        for number, job_id in zip(numbers, added, strict=True):
+            ids[number] = job_id
+    return ids

@@ -92,7 +92,10 @@ class Jobs(Protocol):
         """The claimer for a worker's listener thread, closed on leaving; it looks every `poll_interval` at least."""
 
     def settle(self, worker_id: UUID, settlements: Sequence[Settlement]) -> Settled:
-        """Writes how attempts ended, each only where the worker still holds the claim under its fence."""
+        """Writes how attempts ended, each only where the worker still holds the claim under its fence.
+
+        Of several claims of one job only the latest may be among them: that the caller sees to.
+        """
 
     def requeue(self, ids: Iterable[int], *, reset_attempts: bool = True) -> RequeueResult:
         """Puts held jobs back, and failed ones that are still in history under new ids."""

@@ -218,7 +218,7 @@ begin
         from unnest(dedupe_keys) with ordinality as given(key, n)
     ) as chosen;
     if on_conflict = 'raise' then
-        select n, dedupe_keys[n] as key into blocked from unnest(survivors) with ordinality as s(survivor, n) where survivor <> n order by n limit 1;
+        select n into blocked from unnest(survivors) with ordinality as s(survivor, n) where survivor <> n order by n limit 1;
         if found then
             perform set_config('pgq_sync.notify', '', true);
             return query select blocked.n, null::bigint, true;
@@ -227,46 +227,53 @@ begin
     end if;
     select array_agg(distinct survivor) into pending from unnest(survivors) as s(survivor);
     ids := array_fill(null::bigint, array[cardinality(survivors)]);
+    -- Arrays are read by unnest, never by subscript: finding the n-th text of an array means to walk to it.
     begin
         loop
             round := round + 1;
             -- The insert's trigger takes it back after each statement.
             perform set_config('pgq_sync.notify', notify, true);
             -- The ids are drawn first, so that each inserted row can be told by its id.
-            select array_agg(case when n = any(pending) then nextval({job_sequence_literal}) end order by n) into got
-            from generate_series(1, cardinality(survivors)) as s(n);
+            select array_agg(case when p.n is not null then nextval({job_sequence_literal}) end order by s.n) into got
+            from unnest(survivors) with ordinality as s(survivor, n) left join unnest(pending) as p(n) using (n);
             with inserted as (
                 insert into {job} as job (id, entrypoint, payload, priority, execute_after, created_at, dedupe_key, dedupe_until, headers, queue)
-                select got[n], entrypoints[n], payloads[n], coalesce(priorities[n], 0::smallint),
-                       greatest(due_at[n], coalesce(now, statement_timestamp())), coalesce(now, statement_timestamp()),
-                       dedupe_keys[n], coalesce(dedupe_untils[n], 'finished'), header_texts[n]::jsonb, coalesce(queues[n], 'default')
-                from unnest(pending) as p(n)
-                order by dedupe_keys[n], n
+                select given.id, given.entrypoint, given.payload, coalesce(given.priority, 0::smallint),
+                       greatest(given.due_at, coalesce(now, statement_timestamp())), coalesce(now, statement_timestamp()),
+                       given.dedupe_key, coalesce(given.dedupe_until, 'finished'), given.headers::jsonb, coalesce(given.queue, 'default')
+                from unnest(got, entrypoints, payloads, priorities, due_at, dedupe_keys, dedupe_untils, header_texts, queues) with ordinality
+                     as given(id, entrypoint, payload, priority, due_at, dedupe_key, dedupe_until, headers, queue, n)
+                where given.id is not null
+                -- The same order everywhere, whatever the database's collation: Python sorts larger batches alike.
+                order by given.dedupe_key collate "C", given.n
                 on conflict (dedupe_key) where dedupe_key is not null and dedupe_until is not null do nothing
                 returning id
-            ), numbered as (
-                select n, got[n] as id from unnest(pending) as p(n) where got[n] in (select id from inserted)
             )
-            select array_agg(coalesce(numbered.id, ids[s.n]) order by s.n) into ids
-            from generate_series(1, cardinality(survivors)) as s(n) left join numbered on numbered.n = s.n;
+            select array_agg(coalesce(inserted.id, s.id) order by s.n) into ids
+            from unnest(ids, got) with ordinality as s(id, drawn, n) left join inserted on inserted.id = s.drawn;
 
-            select array_agg(n) into pending from unnest(pending) as p(n) where ids[n] is null;
+            select array_agg(p.n) into pending
+            from unnest(ids) with ordinality as s(id, n) join unnest(pending) as p(n) using (n) where s.id is null;
             exit when pending is null or on_conflict = 'skip';
 
             if on_conflict = 'replace' then
-                -- Locked in the order of keys, like the inserts. A running job is left alone.
-                with locked as (
-                    select job.id, p.n from unnest(pending) as p(n)
-                    join {job} as job on job.dedupe_key = dedupe_keys[p.n] and job.dedupe_until is not null
+                with given as (
+                    select given.* from unnest(entrypoints, payloads, priorities, due_at, dedupe_keys, dedupe_untils, header_texts, queues)
+                        with ordinality as given(entrypoint, payload, priority, due_at, dedupe_key, dedupe_until, headers, queue, n)
+                    join unnest(pending) as p(n) using (n)
+                ), locked as (
+                    -- Locked in the order of keys, like the inserts. A running job is left alone.
+                    select job.id, given.n from given
+                    join {job} as job on job.dedupe_key = given.dedupe_key and job.dedupe_until is not null
                     where job.status in ('queued', 'held')
                     order by job.dedupe_key for update of job
                 ), replaced as (
                     update {job} as job
-                    set entrypoint = entrypoints[locked.n], payload = payloads[locked.n], priority = coalesce(priorities[locked.n], 0::smallint),
-                        execute_after = greatest(due_at[locked.n], coalesce(now, statement_timestamp())),
-                        dedupe_until = coalesce(dedupe_untils[locked.n], 'finished'), headers = header_texts[locked.n]::jsonb,
-                        queue = coalesce(queues[locked.n], 'default'), status = 'queued', attempt = 0, rescues = 0, errors = null
-                    from locked
+                    set entrypoint = given.entrypoint, payload = given.payload, priority = coalesce(given.priority, 0::smallint),
+                        execute_after = greatest(given.due_at, coalesce(now, statement_timestamp())),
+                        dedupe_until = coalesce(given.dedupe_until, 'finished'), headers = given.headers::jsonb,
+                        queue = coalesce(given.queue, 'default'), status = 'queued', attempt = 0, rescues = 0, errors = null
+                    from locked join given using (n)
                     where job.id = locked.id
                     returning locked.n, job.id, job.queue, job.entrypoint, job.priority, job.execute_after
                 ), told as (
@@ -279,25 +286,30 @@ begin
                     select n, id from replaced
                     union all
                     -- Running: no id, but settled.
-                    select p.n, null from unnest(pending) as p(n)
-                    join {job} as job on job.dedupe_key = dedupe_keys[p.n] and job.dedupe_until is not null
+                    select given.n, null from given
+                    join {job} as job on job.dedupe_key = given.dedupe_key and job.dedupe_until is not null
                     where job.status = 'running'
                 )
-                select array_agg(coalesce(done.id, ids[s.n]) order by s.n), array_agg(s.n) filter (where s.n = any(pending) and done.n is null)
+                select array_agg(coalesce(done.id, s.id) order by s.n),
+                       array_agg(s.n) filter (where p.n is not null and done.n is null)
                 into ids, pending
-                from generate_series(1, cardinality(survivors)) as s(n) left join done on done.n = s.n, (select count(*) from told) as t;
+                from unnest(ids) with ordinality as s(id, n)
+                left join unnest(pending) as p(n) using (n) left join done on done.n = s.n, (select count(*) from told) as t;
             else
-                select array_agg(coalesce(ids[s.n], job.id) order by s.n) into got
-                from generate_series(1, cardinality(survivors)) as s(n)
-                left join {job} as job on s.n = any(pending) and job.dedupe_key = dedupe_keys[s.n] and job.dedupe_until is not null;
+                select array_agg(coalesce(s.id, job.id) order by s.n) into got
+                from unnest(ids, dedupe_keys) with ordinality as s(id, key, n) left join unnest(pending) as p(n) using (n)
+                left join {job} as job on p.n is not null and job.dedupe_key = s.key and job.dedupe_until is not null;
                 if on_conflict = 'raise' then
-                    select p.n, got[p.n] as id into blocked from unnest(pending) as p(n) where got[p.n] is not null order by p.n limit 1;
+                    select s.n, s.id into blocked
+                    from unnest(got) with ordinality as s(id, n) join unnest(pending) as p(n) using (n)
+                    where s.id is not null order by s.n limit 1;
                     if found then
                         raise exception using errcode = 'PGQ01';
                     end if;
                 else
                     ids := got;
-                    select array_agg(n) into pending from unnest(pending) as p(n) where ids[n] is null;
+                    select array_agg(p.n) into pending
+                    from unnest(ids) with ordinality as s(id, n) join unnest(pending) as p(n) using (n) where s.id is null;
                 end if;
             end if;
             exit when pending is null;
@@ -313,8 +325,10 @@ begin
         return;
     end;
     return query
-    select n, case when on_conflict = 'skip' and survivor <> n then null else ids[survivor] end, false
-    from unnest(survivors) with ordinality as s(survivor, n) order by n;
+    select s.n, case when on_conflict = 'skip' and s.survivor <> s.n then null else chosen.id end, false
+    from unnest(survivors) with ordinality as s(survivor, n)
+    join unnest(ids) with ordinality as chosen(id, n) on chosen.n = s.survivor
+    order by s.n;
 end
 $enqueue_many$;
 
@@ -332,10 +346,11 @@ begin
     if coalesce(on_conflict, '') not in ('raise', 'skip', 'existing', 'replace') then
         raise exception 'on_conflict must be raise, skip, existing or replace, not %', on_conflict using errcode = '22023';
     end if;
-    perform set_config('pgq_sync.notify', case when notify then '' else 'off' end, true);
+    perform set_config('pgq_sync.notify', case when notify is false then 'off' else '' end, true);
     if dedupe_key is null then
         insert into {job} as job (entrypoint, payload, priority, execute_after, dedupe_until, headers, queue)
-        values (entrypoint, payload, priority, greatest(execute_after, statement_timestamp()), dedupe_until, headers, queue)
+        values (entrypoint, payload, coalesce(priority, 0), greatest(execute_after, statement_timestamp()),
+                coalesce(dedupe_until, 'finished'), headers, coalesce(queue, 'default'))
         returning job.id into outcome;
         return outcome.id;
     end if;

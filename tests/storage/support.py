@@ -1,0 +1,117 @@
+"""What the storage tests share: a hand that claims and settles, an ear on the channel, and waits for events."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+
+from pgq_sync.models import Claim, Outcome, Settled, Settlement, WorkerInfo
+from pgq_sync.storage.names import Names
+from pgq_sync.storage.store import Claimer, Store
+from tests.waiting import wait_until
+
+POLL_INTERVAL = timedelta(seconds=5)
+
+
+def worker(*entrypoints: str, queues: tuple[str, ...] | None = None) -> WorkerInfo:
+    """A worker as it would register."""
+    return WorkerInfo(
+        worker_id=uuid4(),
+        name="tester",
+        host="localhost",
+        pid=1,
+        version="0",
+        queues=queues,
+        entrypoints=tuple(sorted(entrypoints)),
+        slots=10,
+    )
+
+
+@dataclass(frozen=True)
+class Hand:
+    """One worker's hand in the store."""
+
+    store: Store
+    worker: WorkerInfo
+    claimer: Claimer
+
+    def claim(self, room: int = 1_000, *, thorough: bool = True) -> list[Claim]:
+        return list(self.claimer.claim(room, thorough=thorough))
+
+    def claim_one(self) -> Claim:
+        (claim,) = self.claim(1)
+        return claim
+
+    def settle(self, claims: Claim | Iterable[Claim], status: Any = "succeeded", **outcome: Any) -> Settled:
+        chosen = [claims] if isinstance(claims, Claim) else claims
+        return self.store.settle(
+            self.worker.worker_id, [Settlement(claim, Outcome(status=status, **outcome)) for claim in chosen]
+        )
+
+
+@contextmanager
+def hand(store: Store, *entrypoints: str, queues: tuple[str, ...] | None = None) -> Iterator[Hand]:
+    """A hand that serves these entrypoints."""
+    who = worker(*entrypoints, queues=queues)
+    with store.claimer(who, POLL_INTERVAL) as claimer:
+        yield Hand(store, who, claimer)
+
+
+class MovableClock:
+    """A clock that stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = datetime(2031, 5, 17, 12, tzinfo=timezone.utc)
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def move(self, **units: float) -> None:
+        self.now += timedelta(**units)
+
+
+class Ear:
+    """Listens on an installation's channel."""
+
+    def __init__(self, connection: psycopg.Connection[Any], names: Names) -> None:
+        self._connection = connection
+        self._channel = names.channel
+        self._heard: list[str] = []
+        connection.add_notify_handler(lambda notification: self._heard.append(notification.payload))
+        connection.execute(f'listen "{self._channel}"'.encode())
+
+    def heard(self) -> list[str]:
+        """What was notified since the last call, by everything committed before this one."""
+        mark = f"mark {uuid4()}"
+        # Notifications arrive in the order of their commits: whatever was sent before the mark is here before it.
+        self._connection.execute("select pg_notify(%s, %s)", [self._channel, mark])
+        wait_until(lambda: self._connection.execute("select 1") and mark in self._heard)
+        end = self._heard.index(mark)
+        messages, self._heard[: end + 1] = self._heard[:end], []
+        return messages
+
+
+@contextmanager
+def ear(dsn: str, names: Names | None = None) -> Iterator[Ear]:
+    with closing(psycopg.connect(dsn, autocommit=True)) as connection:
+        yield Ear(connection, names or Names())
+
+
+def wait_until_blocked_by(dsn: str, pid: int) -> None:
+    """Waits until some connection of this database waits for a lock of backend `pid`."""
+    with closing(psycopg.connect(dsn, autocommit=True)) as observer:
+        waiting = "select from pg_stat_activity where datname = current_database() and %s = any(pg_blocking_pids(pid))"
+        wait_until(lambda: observer.execute(waiting, [pid]).fetchall())
+
+
+def query(dsn: str, sql: str, params: Any = None) -> list[tuple[Any, ...]]:
+    """The rows of one committed statement, on a connection apart."""
+    with closing(psycopg.connect(dsn, autocommit=True)) as connection:
+        cursor = connection.execute(sql.encode(), params)
+        return cursor.fetchall() if cursor.description else []
