@@ -51,7 +51,10 @@ class Settings:
     pool_size: int = _setting(10, "The most connections that the own pool opens.")
     concurrency: int = _setting(10, "How many jobs a worker runs at once.")
     batch_size: int | None = _setting(None, "The most jobs to claim at once; None adapts it to how long jobs take.")
-    poll_interval: timedelta = _setting(timedelta(seconds=5), "How often an idle worker looks without having been notified.")
+    poll_interval: timedelta = _setting(
+        timedelta(seconds=5),
+        "How often an idle worker looks without having been notified; over 5 s, deferred jobs may start late.",
+    )
     shutdown_timeout: timedelta = _setting(timedelta(seconds=30), "How long a stopping worker waits for running jobs.")
     max_stuck: int = _setting(5, "How many stuck threads a worker replaces before it gives up.")
     beat_interval: timedelta = _setting(timedelta(seconds=5), "How often a worker gives a sign of life.")

@@ -12,6 +12,7 @@ from pgq_sync.cli.options import EmbeddedCommand, database_options, embedded_env
 from pgq_sync.storage.connections import OwnPool
 from pgq_sync.storage.names import Names
 from pgq_sync.storage.notifications import listened
+from pgq_sync.storage.statements import statements
 
 
 @click.command(cls=EmbeddedCommand)
@@ -23,9 +24,10 @@ def listen(count: int | None, timeout: float | None, embedded: str | None, **opt
     with contextlib.ExitStack() as stack:
         stack.enter_context(embedded_environment(embedded))
         settings = settings_from(options)
-        names = Names(settings.prefix, settings.schema)
+        sql = statements(Names(settings.prefix, settings.schema))
         connection = stack.enter_context(contextlib.closing(OwnPool(settings).direct(listening=True)))
-        connection.execute(f'listen "{names.channel}"'.encode())
-        click.echo(f"listening on {names.channel}", err=True)
+        ((channel,),) = connection.execute(sql["channel"].encode())
+        connection.execute(f'listen "{channel}"'.encode())
+        click.echo(f"listening on {channel}", err=True)
         for message in listened(connection, timeout=timeout, count=count):
             click.echo(json.dumps(message), err="unknown" in message)

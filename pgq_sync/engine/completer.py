@@ -52,11 +52,13 @@ class Completer:
         self._outcomes: queue.SimpleQueue[Settlement | None] = queue.SimpleQueue()
         # The claims whose outcome is not written yet, by job. Whatever is not here under its fence is not written.
         self._open: dict[int, int] = {}
+        self._lock = threading.Lock()  # of changes to what is open
 
     def expect(self, claims: Sequence[Claim]) -> None:
         """Notes claims as open. To be called before their jobs can run."""
-        for claim in claims:
-            self._open[claim.job.id] = claim.fence
+        with self._lock:
+            for claim in claims:
+                self._open[claim.job.id] = claim.fence
 
     def put(self, settlement: Settlement) -> None:
         """Takes an outcome. Of several for one claim the first counts."""
@@ -135,8 +137,10 @@ class Completer:
         return settled
 
     def _forget(self, settlement: Settlement) -> None:
-        if self._open.get(settlement.claim.job.id) == settlement.claim.fence:
-            del self._open[settlement.claim.job.id]
+        with self._lock:
+            # A job that was put back may have been claimed again meanwhile: that claim is open.
+            if self._open.get(settlement.claim.job.id) == settlement.claim.fence:
+                del self._open[settlement.claim.job.id]
 
     def _settle(self, batch: Sequence[Settlement]) -> Settled:
         """Writes a batch; where one outcome spoils it, finds that one and writes the others."""

@@ -5,6 +5,7 @@ Without that it would wait for the slots' threads for ever: the pool's own exit 
 
 from __future__ import annotations
 
+import os
 import threading
 import weakref
 from typing import Protocol
@@ -31,7 +32,16 @@ def stop_at_exit(worker: Stoppable) -> None:
             register = getattr(threading, "_register_atexit", None)
             if register is not None:
                 register(_stop_all)
+            if hasattr(os, "register_at_fork"):
+                os.register_at_fork(after_in_child=_forget)
             _registered = True
+
+
+def _forget() -> None:
+    # A forked child has none of its parent's threads: the workers are the parent's to stop.
+    global _lock
+    _lock = threading.Lock()
+    _started.clear()
 
 
 def _stop_all() -> None:

@@ -45,6 +45,7 @@ class Keeper:
         self._liveness_limit = liveness_limit
         self._retention = retention
         self._on_peers = on_peers
+        self._heard = True  # whether the last sign of life reached the store
         # Not at once: a fleet that starts together should not maintain together.
         self._next_maintenance = time.monotonic() + random.uniform(0, 60)
 
@@ -58,24 +59,29 @@ class Keeper:
         while not stopping.wait(self._beat_interval):
             try:
                 self._on_peers(self._store.beat(self._worker, self._liveness_limit))
+                self._heard = True
                 self._maintain_when_due()
             except StoreUnavailable as error:
+                self._heard = False
                 logger.warning("no sign of life could be given: %s", error)
 
     def stopping(self) -> None:
         """Tells the fleet that this worker takes no more jobs."""
         self._worker = dataclasses.replace(self._worker, state="stopping")
-        try:
-            self._store.beat(self._worker, self._liveness_limit)
-        except StoreUnavailable as error:
-            logger.warning("the fleet could not be told that this worker stops: %s", error)
+        self._say(lambda: self._store.beat(self._worker, self._liveness_limit), "that this worker stops")
 
     def deregister(self) -> None:
         """The end. Where it cannot be written, the worker's last beat grows old."""
+        self._say(lambda: self._store.deregister(self._worker.worker_id), "that this worker has stopped")
+
+    def _say(self, farewell: Callable[[], object], what: str) -> None:
+        """A farewell never keeps a worker from stopping, and is not tried on a store that is known to be away."""
         try:
-            self._store.deregister(self._worker.worker_id)
-        except StoreUnavailable as error:
-            logger.warning("the worker could not be deregistered: %s", error)
+            if self._heard:
+                farewell()
+        except Exception as error:
+            self._heard = False
+            logger.warning("the fleet could not be told %s: %s", what, error)
 
     def _maintain_when_due(self) -> None:
         if time.monotonic() >= self._next_maintenance:

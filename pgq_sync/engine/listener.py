@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -45,7 +46,9 @@ class Listener:
         self._worker = worker
         self._poll_interval = poll_interval
         self._draining = mode is QueueExecutionMode.drain
-        self._left = max_jobs
+        self._max_jobs = max_jobs
+        self._claimed = 0  # written by the listener thread
+        self._given_back = 0  # written by the keeper's
         self._on_end = on_end
         self._claimer: Claimer | None = None
         self._peers = Peers()
@@ -86,8 +89,18 @@ class Listener:
 
     def written(self) -> None:
         """A batch of outcomes was written: it matters to a drain, and where that was waited for."""
-        if self._draining or self._left is not None or self._throttled:
+        if self._draining or self._max_jobs is not None or self._throttled:
             self.wake()
+
+    def given_back(self, jobs: int) -> None:
+        """Claimed jobs were given back unstarted, and do not count as done."""
+        self._given_back += jobs
+
+    def cancel(self) -> None:
+        """Cuts off a statement that the listener waits for."""
+        claimer = self._claimer
+        if claimer is not None:
+            claimer.cancel()
 
     def set_peers(self, peers: Peers) -> None:
         """Takes over the worker's place in the fleet."""
@@ -114,20 +127,22 @@ class Listener:
         if self._throttled:
             return 0
         room = self._slots.room()
-        return room if self._left is None else min(room, self._left)
+        return room if self._max_jobs is None else min(room, self._left())
+
+    def _left(self) -> int:
+        return sys.maxsize if self._max_jobs is None else self._max_jobs - self._claimed + self._given_back
 
     def _hand_over(self, claims: Sequence[Claim]) -> bool:
         self._completer.expect(claims)
         self._slots.hand(claims)
-        if self._left is not None:
-            self._left -= len(claims)
+        self._claimed += len(claims)
         return bool(claims)
 
     def _is_over(self, claimer: Claimer, room: int) -> bool:
         """Whether a drain, or the number of jobs asked for, has come to its end."""
         if not self._completer.idle:
             return False
-        if self._left == 0:
+        if self._left() <= 0:
             return True
         # Retries and children of the last jobs are found only by looking everywhere, after those were written.
         return self._draining and room > 0 and not self._hand_over(claimer.claim(room, thorough=True))

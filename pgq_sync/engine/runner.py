@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import traceback
@@ -44,8 +45,9 @@ class Runner:
             entrypoint = self._registry.get(claim.job.entrypoint)
             return self._attempt(entrypoint, claim.job, entered)
         except BaseException as error:
-            # Nothing that a job does may cost the pool its thread.
-            logger.exception("job %s of %s could not be run", claim.job.id, claim.job.entrypoint)
+            # Nothing that a job does may cost the pool its thread, a log handler that fails included.
+            with contextlib.suppress(Exception):
+                logger.exception("job %s of %s could not be run", claim.job.id, claim.job.entrypoint)
             return Outcome(status="failed", error=failure(claim.job, type(error).__name__, "the attempt could not be run"))
 
     def _attempt(self, entrypoint: Entrypoint, job: Job, entered: Callable[[Context], None]) -> Outcome:

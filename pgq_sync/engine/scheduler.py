@@ -13,6 +13,7 @@ from pgq_sync.storage.store import Schedules
 logger = logging.getLogger("pgq_sync.engine")
 
 _LONGEST_NAP = 30.0  # seconds; another process may have changed or resumed a schedule
+_BESIDE_ANOTHER = 0.2
 _AGAIN = 1.0  # seconds after the database could not be reached
 
 
@@ -40,7 +41,8 @@ class Scheduler:
         while names and not stopping.wait(nap):
             try:
                 due_in = self._store.tick(names, next_tick)
-                nap = _LONGEST_NAP if due_in is None else min(due_in, _LONGEST_NAP)
+                # Due and not fired: another scheduler is about to.
+                nap = _LONGEST_NAP if due_in is None else min(due_in or _BESIDE_ANOTHER, _LONGEST_NAP)
             except StoreUnavailable as error:
                 logger.warning("the schedules wait for the database: %s", error)
                 nap = _AGAIN

@@ -142,10 +142,11 @@ class Slots:
             slot.since = started = time.monotonic()
             slot.claim = claim
             outcome = self._run(claim, slot.enter)
-            slot.claim = slot.context = None
             slot.busy += time.monotonic() - started
             slot.finished += 1
+            # First handed on, then forgotten: whoever asks for what runs must find it in one of the two places.
             self._done(Settlement(claim, outcome))
+            slot.claim = slot.context = None
             if self._waiting.qsize() <= self._low_water:
                 self._on_room()
 

@@ -86,6 +86,7 @@ class Worker:
         self._mailbox = Mailbox()
         self._started = self._stopped = False
         self._stop_lock = threading.Lock()
+        self._idle = threading.Event()  # set when the last running job of a stopping worker has finished
         self._report = WorkReport({})
 
         worker_id = self.info.worker_id
@@ -125,10 +126,9 @@ class Worker:
             StoreUnavailable: the database cannot be reached.
             RuntimeError: the worker was started before; make a new one.
         """
-        if self._started:
-            raise RuntimeError("a worker starts once: make a new one with pgq.worker()")
+        if self._started or os.getpid() != self.info.pid:
+            raise RuntimeError("a worker starts once, in the process that made it: make a new one with pgq.worker()")
         self._store.require_schema()
-        self._started = True
         self._keeper.register()
         try:
             if "scheduler" in self._threads:
@@ -136,6 +136,7 @@ class Worker:
         except BaseException:
             self._keeper.deregister()
             raise
+        self._started = True
         stop_at_exit(self)
         self._slots.start()
         for thread in self._threads.values():
@@ -189,7 +190,7 @@ class Worker:
         self.stop()
 
     def _stop(self, timeout: timedelta | float | None) -> WorkReport:
-        if not self._started or self._stopped:
+        if not self._started or self._stopped or os.getpid() != self.info.pid:
             return self._report
         self._stopped = True
         started = time.monotonic()
@@ -198,33 +199,46 @@ class Worker:
                 self._threads[first].stop()
         self._listener.wake()
         self._keeper.stopping()
-        self._threads["listener"].join()
+        if not self._threads["listener"].join(_LAST_WORDS):
+            # It waits for the database: for a lock on the table, say. A claim that is cut off takes nothing.
+            self._listener.cancel()
+            self._threads["listener"].join(_FLUSH)
         self._settle(self._slots.take_back(), _released)
-        self._slots.close(lambda: self._mailbox.put(IDLE))
-        requeued = 0 if self._became_idle(_seconds(timeout, self._settings.shutdown_timeout)) else self._requeue_running()
+        self._slots.close(self._became_idle)
+        requeued = 0 if self._wait_for_idle(_seconds(timeout, self._settings.shutdown_timeout)) else self._requeue_running()
+        deadline = time.monotonic() + _FLUSH
         self._completer.close()
         if not self._threads["completer"].join(_FLUSH):
             logger.error("the last outcomes could not be written: those jobs run again")
             self._threads["completer"].stop()
-        self._threads["keeper"].stop()
-        self._threads["keeper"].join(_FLUSH)
+        for last in ("scheduler", "keeper"):
+            if last in self._threads:
+                self._threads[last].stop()
+                self._threads[last].join(max(deadline - time.monotonic(), _LAST_WORDS))
         self._keeper.deregister()
         self._report = WorkReport(dict(self._completer.counts), requeued)
+        self._mailbox.put(ENDED)  # to a thread that waits in `run` while another one has stopped the worker
         logger.info("worker %s stopped after %.1f s: %s", self.info.name, time.monotonic() - started, self._report)
         return self._report
 
-    def _became_idle(self, seconds: float) -> bool:
+    def _became_idle(self) -> None:
+        self._idle.set()
+        self._mailbox.put(IDLE)
+
+    def _wait_for_idle(self, seconds: float) -> bool:
         """Waits for the running jobs, until the time is over or somebody is in a hurry."""
         deadline = time.monotonic() + seconds
-        while (mail := self._mailbox.next(deadline)) is not None and not isinstance(mail, int):
-            if mail == IDLE:
-                return True
-        return False
+        while not self._idle.is_set():
+            # In short waits: the thread in `run` may have taken the word that was meant for this one.
+            mail = self._mailbox.next(min(deadline, time.monotonic() + _LAST_WORDS))
+            if isinstance(mail, int) or time.monotonic() >= deadline:
+                break
+        return self._idle.is_set()
 
     def _requeue_running(self) -> int:
         """Asks what still runs to stop, and puts back what does not."""
         self._slots.cancel_running()
-        if self._became_idle(_LAST_WORDS):
+        if self._wait_for_idle(_LAST_WORDS):
             return 0
         running = self._slots.cancel_running()
         logger.warning("put back %s jobs that still run: %s", len(running), [claim.job.id for claim in running])
@@ -240,7 +254,9 @@ class Worker:
         # A worker that stops gives everything back by itself, and then takes no more outcomes.
         if self._stop_lock.acquire(blocking=False):
             try:
-                self._settle(self._slots.give_back(), _released)
+                given_back = self._slots.give_back()
+                self._settle(given_back, _released)
+                self._listener.given_back(len(given_back))
             finally:
                 self._stop_lock.release()
 

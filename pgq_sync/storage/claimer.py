@@ -46,8 +46,7 @@ class PostgresClaimer:
     ) -> None:
         self.peers = Peers()
         self._connection = connection
-        self._names = names
-        self._sql = {name: statements(names)[name].encode() for name in ("lanes", "claim")}
+        self._sql = {name: statements(names)[name].encode() for name in ("lanes", "claim", "channel")}
         self._worker = worker
         self._clock = clock
         self._poll_interval = poll_interval.total_seconds()
@@ -59,6 +58,17 @@ class PostgresClaimer:
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._connection.fileno(), selectors.EVENT_READ)
         self._selector.register(self._waker.fileno(), selectors.EVENT_READ)
+        try:
+            self._prepare()
+        except BaseException:
+            self._close()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self._close()
+
+    def _prepare(self) -> None:
         with translated():
             # Binary results: bytes and timestamps arrive as they are.
             self._cursor = psycopg.Cursor(self._connection)
@@ -67,10 +77,11 @@ class PostgresClaimer:
             self._connection.execute("set synchronous_commit to off")
             # Every good plan of these statements has the same shape: to plan anew each time only adds to the latency.
             self._connection.execute("set plan_cache_mode to force_generic_plan")
-            self._connection.execute(f'listen "{self._names.channel}"'.encode())
-        return self
+            # Asked for, since a schema that is named here may have been found on the search_path at the install.
+            ((channel,),) = self._connection.execute(self._sql["channel"])
+            self._connection.execute(f'listen "{channel}"'.encode())
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+    def _close(self) -> None:
         self._selector.close()
         self._waker.close()
 
@@ -79,6 +90,12 @@ class PostgresClaimer:
 
     def wake(self) -> None:
         self._waker.set()
+
+    def cancel(self) -> None:
+        try:
+            self._connection.cancel_safe(timeout=2.0)
+        except psycopg.Error:
+            pass  # the connection is gone, and the statement with it
 
     def claim(self, room: int, *, thorough: bool = False) -> Sequence[Claim]:
         with translated():

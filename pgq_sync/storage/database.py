@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 import psycopg
-from psycopg.pq import TransactionStatus
+from psycopg.pq import PipelineStatus, TransactionStatus
 from psycopg.rows import tuple_row
 
 Row = tuple[Any, ...]
@@ -99,6 +99,8 @@ def bind(connection: Any) -> Session:
         raise TypeError(f"{_kind(connection)} is asynchronous: pgq-sync needs a synchronous connection")
     if isinstance(connection, psycopg.Connection):
         _require_open(connection, connection.closed)
+        if connection.pgconn.pipeline_status != PipelineStatus.OFF:
+            raise TypeError(f"{_kind(connection)} is in pipeline mode, where no answer comes in time: enqueue outside of it")
         return PsycopgSession(connection)
     if hasattr(connection, "get_bind") and callable(getattr(connection, "connection", None)):
         connection = _connection_of(connection)

@@ -19,6 +19,8 @@ _PASSING = (
     PoolTimeout,
     PoolClosed,
 )
+# Operational errors by psycopg's classes, but of the statement itself: it will fail again.
+_LASTING = (psycopg.errors.ProgramLimitExceeded, psycopg.errors.StatementTooComplex)
 
 
 @contextmanager
@@ -33,5 +35,7 @@ def translated() -> Iterator[None]:
         yield
     except psycopg.errors.UndefinedTable as error:
         raise SchemaError(f"{str(error).splitlines()[0]}: run `pgq-sync install`") from error
+    except _LASTING:
+        raise
     except _PASSING as error:
         raise StoreUnavailable(str(error).strip() or type(error).__name__) from error

@@ -37,6 +37,9 @@ class MemoryClaimer:
         if not self._event.is_set():
             self._event.set()
 
+    def cancel(self) -> None:
+        """A claim here waits for nothing."""
+
     def claim(self, room: int, *, thorough: bool = False) -> Sequence[Claim]:
         return self._store.claim_for(self._worker, self._serves, room)
 

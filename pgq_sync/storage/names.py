@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pgq_sync.errors import ConfigError
 
 TABLES = ("job", "history", "worker", "schedule", "limit", "cancel", "progress", "watch", "version")
-FUNCTIONS = ("announce", "announce_insert", "enqueue", "enqueue_many", "maintain")
+FUNCTIONS = ("channel", "announce", "announce_insert", "enqueue", "enqueue_many", "maintain")
 LOCAL = (  # live in their table's schema, and are therefore named without one
     *("job_ready", "job_running", "job_dedupe", "job_announce", "history_id", "history_failed"),
     *("job_status_check", "job_queue_check", "job_entrypoint_check", "job_dedupe_check", "job_due_check"),

@@ -10,6 +10,7 @@ from typing import Any
 
 import psycopg
 
+_LONGEST_DELAY = 60.0  # seconds; what is due later is not announced
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
@@ -26,6 +27,11 @@ class LaneNotice:
     @classmethod
     def parse(cls, lane: Sequence[Any]) -> LaneNotice:
         queue, entrypoint, priority, delay, earliest = lane
+        # Whoever may connect may notify.
+        if not (isinstance(queue, str) and isinstance(entrypoint, str) and type(priority) is int and -32768 <= priority <= 32767):
+            raise ValueError(f"no lane: {lane!r}")
+        if not 0 <= delay <= _LONGEST_DELAY:
+            raise ValueError(f"no delay: {delay!r}")
         return cls(queue, entrypoint, priority, delay, _EPOCH + timedelta(seconds=earliest))
 
 

@@ -152,7 +152,9 @@ class PostgresStore:
         params = {"status": status, "entrypoint": entrypoint, "queue": queue, "limit": limit}
         with self._connections.session() as session:
             rows = [row for name in ("find_unfinished", "find_finished") for row in session.run(self._sql[name], params)]
-        return sorted(map(_record, rows), key=lambda record: record.id, reverse=True)[:limit]
+        # A job that finishes between the two statements is in both answers.
+        records = {row[0]: _record(row) for row in rows}
+        return sorted(records.values(), key=lambda record: record.id, reverse=True)[:limit]
 
     def count(self) -> Mapping[tuple[str, str], int]:
         with self._connections.session() as session:

@@ -55,7 +55,7 @@ class Intake(Protocol):
 
 
 class Claimer(Protocol):
-    """The listener thread's side of the store; only `wake` may be called from other threads."""
+    """The listener thread's side of the store; only `wake` and `cancel` may be called from other threads."""
 
     peers: Peers
     """Set after each beat: who else would look for the same jobs."""
@@ -80,6 +80,9 @@ class Claimer(Protocol):
 
     def wake(self) -> None:
         """Ends the wait. Cheap, and safe from any thread."""
+
+    def cancel(self) -> None:
+        """Cuts off a claim that waits for the store, from any thread."""
 
 
 class Jobs(Protocol):

@@ -19,6 +19,10 @@ select queue, entrypoint, priority, execute_after,
        extract(epoch from execute_after - coalesce(%(now)s::timestamptz, statement_timestamp()))::float8
 from lane
 
+-- name: channel
+-- On which channel this installation notifies.
+select {channel}()
+
 -- name: claim
 -- Claims due jobs of the given lanes, in the lanes' order, up to the room there is.
 with picked as materialized (

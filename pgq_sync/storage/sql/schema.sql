@@ -37,6 +37,7 @@ select made from {maintain}()
 -- Everything that install has made, but not the schema: it may hold other things.
 drop table if exists {job}, {history}, {worker}, {schedule}, {limit}, {cancel}, {progress}, {watch}, {version};
 drop function if exists {announce_insert}();
+drop function if exists {channel}();
 drop function if exists {announce}(bigint, bigint, text[], text[], smallint[], timestamptz[]);
 drop function if exists {enqueue}(text, bytea, integer, timestamptz, text, text, jsonb, text, text, boolean);
 drop function if exists {enqueue_many}(text[], bytea[], smallint[], timestamptz[], text[], text[], text[], text[], text, timestamptz);

@@ -142,6 +142,9 @@ create table {version} (
     constraint {version_durability_check} check (durability in ('volatile', 'balanced', 'durable'))
 );
 
+-- The channel on which this installation notifies.
+create function {channel}() returns text language sql immutable as $channel$ select {channel_literal}::text $channel$;
+
 -- Tells listening workers which lanes became ready, or will within five seconds. A message reads
 -- [number, count, [[queue, entrypoint, priority, delay, earliest], ...]]: the number picks the worker that looks
 -- first, the delay says in how many seconds the lane is due, the earliest is the execute_after (Unix time) from which
@@ -388,11 +391,15 @@ begin
     history := format('%I.%I', home, {history_name_literal})::regclass;
     made := 0;
     dropped := 0;
+    perform set_config('lock_timeout', '2s', true);
     perform pg_advisory_xact_lock(hashtextextended(history::text, 0));
     execute format('select durability from %I.%I', home, {version_name_literal}) into durability;
     for day in select today + n from generate_series(-1, 7) as n loop
         name := format('%I.%I', home, {history_name_literal} || '_' || to_char(day, 'YYYYMMDD'));
-        if to_regclass(name) is null then
+        if not exists (select from pg_inherits where inhparent = history and inhrelid = to_regclass(name)) then
+            if to_regclass(name) is not null then
+                raise exception '% is no partition of %, but has the name of one: rename or drop it', name, history;
+            end if;
             execute format('create %s table %s (like %s including defaults including constraints)',
                            case when durability = 'durable' then '' else 'unlogged' end, name, history);
             execute format('alter table %s attach partition %s for values from (%L) to (%L)',
@@ -405,7 +412,7 @@ begin
         for name in
             select child.oid::regclass::text
             from pg_inherits join pg_class as child on child.oid = inhrelid
-            where inhparent = history
+            where inhparent = history and child.relname ~ '_[0-9]{8}$'
               and to_date(right(child.relname, 8), 'YYYYMMDD') < (moment - retention) at time zone 'UTC' - interval '1 day'
         loop
             begin
@@ -419,6 +426,21 @@ begin
     return next;
 end
 $maintain$;
+
+-- Found by these functions wherever they are called from, and whatever the caller's search_path is.
+do $pin$
+declare
+    signature text;
+begin
+    foreach signature in array array[
+        $f${announce_insert}()$f$,
+        $f${enqueue}(text, bytea, integer, timestamptz, text, text, jsonb, text, text, boolean)$f$,
+        $f${enqueue_many}(text[], bytea[], smallint[], timestamptz[], text[], text[], text[], text[], text, timestamptz)$f$
+    ] loop
+        execute format('alter function %s set search_path = %I, pg_temp', signature, {schema_expression});
+    end loop;
+end
+$pin$;
 
 -- Whoever may create functions in some schema of the caller's search_path could otherwise have them run by the owner.
 do $pin$
