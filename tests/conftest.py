@@ -22,8 +22,8 @@ _numbers = itertools.count(1)
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[str]:
-    """The DSN of a PostgreSQL of these tests' own; PGQ_TEST_DSN names another one."""
-    if given := os.environ.get("PGQ_TEST_DSN"):
+    """The DSN of a PostgreSQL of these tests' own; TEST_DATABASE_DSN names another one."""
+    if given := os.environ.get("TEST_DATABASE_DSN"):
         yield given
         return
     directory = Path(tempfile.mkdtemp(prefix="pgq-sync-tests-"))
@@ -149,5 +149,5 @@ def either(request: pytest.FixtureRequest) -> Iterator[PgQueuer]:
 def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """The machine's own database settings have no say in the tests."""
     for name in list(os.environ):
-        if (name.startswith(("PGQ_", "PG")) and name != "PGQ_TEST_DSN") or name == "DATABASE_URL":
+        if (name.startswith(("PGQ_", "PG")) and name != "TEST_DATABASE_DSN") or name == "DATABASE_URL":
             monkeypatch.delenv(name)

@@ -126,8 +126,10 @@ class Worker:
             StoreUnavailable: the database cannot be reached.
             RuntimeError: the worker was started before; make a new one.
         """
-        if self._started or os.getpid() != self.info.pid:
-            raise RuntimeError("a worker starts once, in the process that made it: make a new one with pgq.worker()")
+        if self._started:
+            raise RuntimeError("a worker starts once: make a new one with pgq.worker()")
+        if os.getpid() != self.info.pid:
+            raise RuntimeError("a worker starts in the process that made it: make a new one with pgq.worker()")
         self._store.require_schema()
         self._keeper.register()
         try:

@@ -92,6 +92,7 @@ grant execute on function {enqueue}(text, bytea, integer, timestamptz, text, tex
 grant execute on function {enqueue_many}(text[], bytea[], smallint[], timestamptz[], text[], text[], text[], text[], text, timestamptz) to {role};
 grant execute on function {announce}(bigint, bigint, text[], text[], smallint[], timestamptz[]) to {role};
 grant execute on function {maintain}(timestamptz, interval) to {role};
+grant execute on function {channel}() to {role};
 
 -- name: catalog
 -- Every table, column, index, constraint, trigger and function whose name begins with the prefix, each as one text.

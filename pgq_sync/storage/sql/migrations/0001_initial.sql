@@ -412,7 +412,7 @@ begin
         for name in
             select child.oid::regclass::text
             from pg_inherits join pg_class as child on child.oid = inhrelid
-            where inhparent = history and child.relname ~ '_[0-9]{8}$'
+            where inhparent = history and child.relname ~ '_[0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9]$'
               and to_date(right(child.relname, 8), 'YYYYMMDD') < (moment - retention) at time zone 'UTC' - interval '1 day'
         loop
             begin

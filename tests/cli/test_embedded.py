@@ -1,0 +1,98 @@
+"""`--embedded`: a PostgreSQL of the command line's own, in a directory that processes share."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pgq_sync.storage.embedded import DEFAULT_DIRECTORY
+from tests.cli.console import Console
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C is sent as POSIX does")
+
+REPOSITORY = Path(__file__).parents[2]
+QUICKSTART = ("worker", "examples.quickstart:pgq")
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A directory whose parents everybody may enter: run by root, the server runs as somebody else."""
+    directory = Path(tempfile.mkdtemp(prefix="pgq-sync-embedded-"))
+    directory.chmod(0o755)
+    yield directory
+    shutil.rmtree(directory)
+
+
+def test_the_quick_start_runs_a_job_that_another_process_enqueues_and_ends_at_ctrl_c(place: Path) -> None:
+    console = Console(REPOSITORY)
+    where = ("--embedded", str(place / "postgres"))
+    with console.start(*QUICKSTART, *where) as running:
+        running.stderr.wait_for(" started: ")
+        job_id = int(console.output("enqueue", "fetch", "hello", *where))
+        line = running.stdout.wait_for("Processed: ")
+        assert f"Job(id={job_id}, " in line
+        assert "payload=b'hello'" in line
+
+        running.signal(signal.SIGINT, group=True)  # as a terminal does
+        assert running.seconds_to_end() < 5  # about 0.2 by itself
+        assert running.ended() == 0
+    assert running.stderr.all[-1] == "done: 1 succeeded\n"
+    assert "Traceback" not in str(running.stderr)
+
+
+def test_jobs_outlive_the_server_that_held_them(place: Path) -> None:
+    console = Console(REPOSITORY)
+    where = ("--embedded", str(place / "postgres"))
+    job_id = int(console.output("enqueue", "fetch", "hello", *where))
+    printed = console.output(*QUICKSTART, "--mode", "drain", *where)
+    assert printed.startswith("Processed: ")
+    (job,) = json.loads(console.output("jobs", "--json", *where))
+    assert (job["id"], job["status"]) == (job_id, "succeeded")
+
+
+def test_without_a_directory_the_server_lives_below_the_current_one(place: Path) -> None:
+    console = Console(place)
+    job_id = console.output("enqueue", "fetch", "--embedded")
+    assert (place / DEFAULT_DIRECTORY / "PG_VERSION").is_file()
+    assert console.output("jobs", "--embedded").splitlines()[1].split()[:2] == [job_id.strip(), "fetch"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "directory"),
+    [
+        (("--embedded", "shop:pgq"), DEFAULT_DIRECTORY),
+        (("shop:pgq", "--embedded"), DEFAULT_DIRECTORY),
+        (("--embedded", "./data", "shop:pgq"), Path("data")),
+        (("--embedded=data", "shop:pgq"), Path("data")),
+    ],
+)
+def test_what_follows_is_its_directory_only_if_it_looks_like_one(
+    place: Path, arguments: tuple[str, ...], directory: Path
+) -> None:
+    console = Console(place)
+    console.write("shop.py", "from pgq_sync import PgQueuer\npgq = PgQueuer.from_dsn()\npgq.entrypoint('fetch')(print)\n")
+    console.output("worker", "--mode", "drain", *arguments)
+    assert (place / directory / "PG_VERSION").is_file()
+
+
+def test_an_embedded_server_comes_before_every_database_that_is_named(place: Path) -> None:
+    nowhere = {"PGQ_DSN": "host=/nonexistent", "DATABASE_URL": "host=/nonexistent"}
+    console = Console(REPOSITORY, **nowhere)
+    where = ("--embedded", str(place / "postgres"))
+    console.output("enqueue", "fetch", "hello", *where)
+    assert console.output(*QUICKSTART, "--mode", "drain", *where).startswith("Processed: ")
+
+
+def test_a_directory_that_cannot_be_used_is_refused(place: Path) -> None:
+    (place / "file").write_text("not a directory")
+    done = Console(place).run("install", "--embedded", "file/postgres")
+    assert done.returncode == 2
+    assert done.stderr.startswith("pgq-sync: the embedded PostgreSQL in file/postgres does not start: ")
+    assert "Traceback" not in done.stderr

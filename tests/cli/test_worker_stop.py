@@ -1,0 +1,149 @@
+"""How `pgq-sync worker` ends on a signal: what runs may finish, what does not is put back, and the exit code says so."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from pgq_sync import PgQueuer
+from tests.cli.console import Console, Running
+from tests.waiting import wait_until
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals and named pipes are those of POSIX")
+
+# A job says that it runs, and goes on when somebody writes to the named pipe.
+APPLICATION = """
+import contextlib
+from pgq_sync import PgQueuer
+
+@contextlib.contextmanager
+def make():
+    pgq = PgQueuer.from_dsn()
+
+    @pgq.entrypoint("waits")
+    def waits(job):
+        print("running at attempt", job.attempt)
+        with open("gate") as gate:
+            print("went on with", gate.read())
+
+    @pgq.entrypoint("listens")
+    def listens(job, context):
+        print("running at attempt", job.attempt)
+        context.cancelled.wait()
+        context.check()
+
+    yield pgq
+    print("closed")
+"""
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+@pytest.fixture
+def shop(console: Console) -> Console:
+    console.write("shop.py", APPLICATION)
+    os.mkfifo(console.directory / "gate")
+    return console
+
+
+@contextmanager
+def worker(shop: Console, *options: str) -> Iterator[Running]:
+    """A worker that has started, and so takes signals."""
+    with shop.start("worker", "shop:make", *options) as running:
+        running.stderr.wait_for(" started: ")
+        yield running
+
+
+def wait_until_stopping(pgq: PgQueuer) -> None:
+    """Returns once the worker has noticed its signal."""
+    wait_until(lambda: [each.state for each in pgq.store.workers()] == ["stopping"])
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_an_idle_worker_ends_at_once(shop: Console, pgq: PgQueuer, number: signal.Signals) -> None:
+    with worker(shop) as running:
+        running.signal(number)
+        assert running.seconds_to_end() < 5  # about 0.1 by itself
+        assert running.ended() == 0
+    assert str(running.stdout) == "closed\n"
+    assert running.stderr.all[-1] == "done: no jobs\n"
+    assert "Traceback" not in str(running.stderr)
+    assert pgq.store.workers() == []
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_running_job_finishes_first_and_no_other_starts(shop: Console, pgq: PgQueuer, number: signal.Signals) -> None:
+    finishes = pgq.enqueue("waits")
+    with worker(shop) as running:
+        running.stdout.wait_for("running at attempt 1")
+        running.signal(number)
+        wait_until_stopping(pgq)
+        pgq.enqueue("listens")
+        (shop.directory / "gate").write_text("this")
+        assert running.ended() == 0
+
+    assert str(running.stdout) == "running at attempt 1\nwent on with this\nclosed\n"
+    assert running.stderr.all[-1] == "done: 1 succeeded\n"
+    assert pgq.jobs.count() == {("waits", "succeeded"): 1, ("listens", "queued"): 1}
+    record = pgq.jobs.get(finishes)
+    assert record is not None
+    assert record.errors == []
+
+
+def test_a_job_that_outlives_the_deadline_is_put_back_and_the_exit_code_tells(shop: Console, pgq: PgQueuer) -> None:
+    job_id = pgq.enqueue("waits")
+    with worker(shop, "--shutdown-timeout", "0.5") as running:
+        running.stdout.wait_for("running at attempt 1")
+        running.signal(signal.SIGTERM)
+        assert running.ended() == 3
+    assert str(running.stdout) == "running at attempt 1\nclosed\n"
+    assert running.stderr.all[-1] == "done: 1 retried\n"
+
+    record = pgq.jobs.get(job_id)
+    assert record is not None
+    assert (record.status, record.attempts, record.worker_id) == ("queued", 1, None)
+    assert [error["type"] for error in record.errors] == ["Interrupted"]
+
+    with worker(shop) as running:
+        running.stdout.wait_for("running at attempt 2")
+        (shop.directory / "gate").write_text("that")
+        running.stdout.wait_for("went on with that")
+        running.signal(signal.SIGTERM)
+        assert running.ended() == 0
+    assert pgq.jobs.count() == {("waits", "succeeded"): 1}
+
+
+def test_a_second_signal_does_not_wait_for_running_jobs(shop: Console, pgq: PgQueuer) -> None:
+    pgq.enqueue("waits")
+    with worker(shop, "--shutdown-timeout", "1h") as running:
+        running.stdout.wait_for("running at attempt 1")
+        running.signal(signal.SIGINT)
+        wait_until_stopping(pgq)
+        running.signal(signal.SIGINT)
+        assert running.ended() == 3
+    assert pgq.jobs.count() == {("waits", "queued"): 1}
+
+
+def test_a_job_that_ends_when_it_is_asked_to_is_not_put_back(shop: Console, pgq: PgQueuer) -> None:
+    pgq.enqueue("listens")
+    with worker(shop, "--shutdown-timeout", "0") as running:
+        running.stdout.wait_for("running at attempt 1")
+        running.signal(signal.SIGTERM)
+        assert running.ended() == 0
+    assert running.stderr.all[-1] == "done: 1 cancelled\n"
+    assert pgq.jobs.count() == {("listens", "cancelled"): 1}
+
+
+def test_a_signal_ends_a_drain_too(shop: Console, pgq: PgQueuer) -> None:
+    pgq.enqueue("waits")
+    with worker(shop, "--mode", "drain") as running:
+        running.stdout.wait_for("running at attempt 1")
+        running.signal(signal.SIGTERM)
+        wait_until_stopping(pgq)
+        (shop.directory / "gate").write_text("this")
+        assert running.ended() == 0
+    assert pgq.jobs.count() == {("waits", "succeeded"): 1}
