@@ -81,6 +81,7 @@ grant usage on sequence {job_sequence} to {role};
 grant execute on function {enqueue}(text, bytea, integer, timestamptz, text, text, jsonb, text, text, boolean) to {role};
 grant execute on function {enqueue_many}(text[], bytea[], smallint[], timestamptz[], text[], text[], text[], text[], text, timestamptz) to {role};
 grant execute on function {announce}(bigint, bigint, text[], text[], smallint[], timestamptz[]) to {role};
+grant execute on function {channel}() to {role};
 
 -- name: grants_worker
 -- What a role needs to run jobs, enqueue included. Partitions are made and dropped by a function of the owner's.
