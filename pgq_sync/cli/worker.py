@@ -6,13 +6,16 @@ import contextlib
 import logging
 import os
 import sys
+import traceback
 from typing import Any
 
 import click
 
+from pgq_sync.app import PgQueuer
 from pgq_sync.cli.load import application
 from pgq_sync.cli.options import EmbeddedCommand, database_options, embedded_environment, setting_options
 from pgq_sync.engine.worker import WorkReport
+from pgq_sync.errors import ConfigError
 from pgq_sync.models import QueueExecutionMode
 from pgq_sync.settings import ENV_PREFIX, parse
 
@@ -57,7 +60,7 @@ def worker(
     given = _parsed(options)
     with contextlib.ExitStack() as stack:
         stack.enter_context(embedded_environment(embedded))
-        pgq = stack.enter_context(application(target, arguments))
+        pgq = _loaded(stack, target, arguments)
         stack.callback(pgq.close)
         if embedded is not None:
             pgq.schema.install()
@@ -80,6 +83,17 @@ def leave(report: WorkReport) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(PUT_BACK)
+
+
+def _loaded(stack: contextlib.ExitStack, target: str, arguments: tuple[str, ...]) -> PgQueuer:
+    try:
+        return stack.enter_context(application(target, arguments))
+    except ConfigError:
+        raise
+    except Exception:
+        # The application's own error is shown in full, and not taken for one of the worker's.
+        traceback.print_exc()
+        sys.exit(1)
 
 
 def _parsed(options: dict[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The queue in this process's memory: the same behaviour as on PostgreSQL, for tests and first steps.
 
-One lock guards everything; public methods take it, those with an underscore expect it held.
+One lock guards everything; public methods take it, those with an underscore expect it held. That one state under one
+lock is why this file is longer than others.
 """
 
 from __future__ import annotations

@@ -77,9 +77,6 @@ number = 7
 
 def seven():
     return 7
-
-def fails():
-    raise LookupError("the application's own error")
 """
 
 
@@ -205,8 +202,18 @@ def test_an_error_inside_the_application_is_shown_as_it_is_and_where(
     assert module in done.stderr.replace("\\", "/")
 
 
-def test_an_error_inside_a_factory_is_shown_as_it_is(shop: Console) -> None:
-    done = shop.run("worker", "shop:fails")
+@pytest.mark.parametrize(
+    "error",
+    [
+        "LookupError('no such shop')",
+        "ConnectionRefusedError('the shop is closed')",
+        "psycopg.errors.UndefinedTable('relation \"shop\" does not exist')",
+        "psycopg.OperationalError('the shop is away')",
+    ],
+)
+def test_an_error_inside_a_factory_is_shown_as_it_is(console: Console, error: str) -> None:
+    console.write("shop.py", f"import psycopg\ndef fails():\n    raise {error}\n")
+    done = console.run("worker", "shop:fails")
     assert done.returncode == 1
     assert "in fails" in done.stderr
-    assert done.stderr.endswith("LookupError: the application's own error\n")
+    assert done.stderr.rstrip().endswith(error.partition("'")[2].rpartition("'")[0])
