@@ -270,6 +270,8 @@ def test_in_memory_there_is_no_schema_and_without_an_entrypoint_no_worker() -> N
         ({"poll_intervall": 5}, "no setting 'poll_intervall'; did you mean 'poll_interval'"),
         ({"queues": "mail"}, "queues='mail'"),
         ({"entrypoints": "work"}, "entrypoints"),
+        ({"entrypoints": []}, r"entrypoints=\[\]: a list of names is accepted, or None for all"),
+        ({"queues": []}, r"queues=\[\]: a list of names is accepted, or None for all"),
     ],
 )
 def test_a_worker_refuses_options_that_cannot_be_used(options: dict[str, Any], complaint: str) -> None:

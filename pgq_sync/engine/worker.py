@@ -268,7 +268,8 @@ class Worker:
 
 def _served(registry: Registry, entrypoints: Sequence[str] | None) -> tuple[str, ...]:
     known = registry.names()
-    _names("entrypoints", entrypoints or ())
+    if entrypoints is not None:
+        _names("entrypoints", entrypoints)
     unknown = [name for name in entrypoints or () if name not in known]
     if unknown:
         raise ConfigError(f"entrypoints {unknown} are not registered; known: {', '.join(known) or 'none'}")
@@ -278,8 +279,8 @@ def _served(registry: Registry, entrypoints: Sequence[str] | None) -> tuple[str,
 
 
 def _names(option: str, names: Sequence[str]) -> Sequence[str]:
-    if isinstance(names, str) or not all(isinstance(name, str) for name in names):
-        raise ConfigError(f"{option}={names!r}: a list of names is accepted")
+    if isinstance(names, str) or not names or not all(isinstance(name, str) for name in names):
+        raise ConfigError(f"{option}={names!r}: a list of names is accepted, or None for all")
     return names
 
 

@@ -203,7 +203,7 @@ def complete_dsn(dsn: str, role: str) -> str:
         # SQLAlchemy's way to name a driver: postgresql+psycopg://
         parameters = conninfo_to_dict(re.sub(r"^(postgres(?:ql)?)\+\w+://", r"\1://", dsn))
         # An @ in the password that is not percent-encoded: libpq takes what follows it for the host, and would show it.
-        if "@" in str(parameters.get("host", "")):
+        if "@" in str(parameters.get("host", ""))[1:]:  # at its beginning it names an abstract socket
             raise ValueError("@ in host")
     except (psycopg.ProgrammingError, ValueError):
         # libpq's own message would quote a part of the DSN, perhaps the password.
