@@ -6,9 +6,9 @@ As in a worker, a claim's commit waits for no disk and a finish's does.
 from __future__ import annotations
 
 import itertools
+import json
 import time
 from collections.abc import Callable
-from datetime import datetime, timezone
 from typing import Any
 from uuid import uuid4
 
@@ -26,7 +26,7 @@ Work = Callable[[Pipe, str, int], None]
 """A process that works off a database's jobs, given the number of their entrypoints."""
 
 _SQL = {name: sql.encode() for name, sql in statements(Names()).items()}
-_EARLIEST = datetime(1, 1, 2, tzinfo=timezone.utc)
+_EARLIEST = "0001-01-02T00:00:00Z"
 
 
 def work(pipe: Pipe, dsn: str, entrypoints: int) -> None:
@@ -55,14 +55,8 @@ def _drain(connection: psycopg.Connection[Any], entrypoints: list[str]) -> int:
 
 
 def _lanes(entrypoints: list[str]) -> dict[str, Any]:
-    count = len(entrypoints)
-    return {
-        "queues": ["default"] * count,
-        "entrypoints": entrypoints,
-        "priorities": [0] * count,
-        "bounds": [_EARLIEST] * count,
-        "room": BATCH,
-    }
+    lanes = [{"queue": "default", "entrypoint": name, "priority": 0, "bound": _EARLIEST} for name in entrypoints]
+    return {"lanes": json.dumps(lanes), "room": BATCH}
 
 
 def _outcomes(ids: list[int], fence: int) -> dict[str, Any]:

@@ -116,11 +116,15 @@ class Listener:
             if stopping.is_set():
                 return
             room = self._room()
-            if room > 0 and self._hand_over(claimer.claim(room)):
-                continue
-            if self._is_over(claimer, room):
-                return
-            claimer.wait(for_room=room <= 0)
+            claims = claimer.claim(room) if room > 0 else ()
+            self._hand_over(claims)
+            if 0 < len(claims) < room:
+                # There is no more; and to sleep at once lets the slots' threads begin, which need the interpreter.
+                claimer.wait()
+            elif not claims:
+                if self._is_over(claimer, room):
+                    return
+                claimer.wait(for_room=room <= 0)
 
     def _room(self) -> int:
         self._throttled = self._completer.overloaded
@@ -133,9 +137,10 @@ class Listener:
         return sys.maxsize if self._max_jobs is None else self._max_jobs - self._claimed + self._given_back
 
     def _hand_over(self, claims: Sequence[Claim]) -> bool:
-        self._completer.expect(claims)
-        self._slots.hand(claims)
-        self._claimed += len(claims)
+        if claims:
+            self._completer.expect(claims)
+            self._slots.hand(claims)
+            self._claimed += len(claims)
         return bool(claims)
 
     def _is_over(self, claimer: Claimer, room: int) -> bool:

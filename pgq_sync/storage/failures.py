@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
+from types import TracebackType
 
 import psycopg
 from psycopg_pool import PoolClosed, PoolTimeout
@@ -23,19 +23,29 @@ _PASSING = (
 _LASTING = (psycopg.errors.ProgramLimitExceeded, psycopg.errors.StatementTooComplex)
 
 
-@contextmanager
-def translated() -> Iterator[None]:
+class _Translated:
+    """What `translated` returns. A class and no generator: the listener enters it several times per job."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        if isinstance(error, psycopg.errors.UndefinedTable):
+            raise SchemaError(f"{str(error).splitlines()[0]}: run `pgq-sync install`") from error
+        if isinstance(error, _PASSING) and not isinstance(error, _LASTING):
+            raise StoreUnavailable(str(error).strip() or type(error).__name__) from error
+
+
+_translated = _Translated()
+
+
+def translated() -> AbstractContextManager[None]:
     """For the engine's calls; producers get the driver's errors unchanged.
 
     Raises:
         StoreUnavailable: the database cannot do it now.
         SchemaError: a table is missing.
     """
-    try:
-        yield
-    except psycopg.errors.UndefinedTable as error:
-        raise SchemaError(f"{str(error).splitlines()[0]}: run `pgq-sync install`") from error
-    except _LASTING:
-        raise
-    except _PASSING as error:
-        raise StoreUnavailable(str(error).strip() or type(error).__name__) from error
+    return _translated

@@ -16,6 +16,8 @@ MAX_NAME = 200
 _FARTHEST = timedelta(days=365_000)
 _YEARS = range(2, 9999)  # a time zone moves no date in these out of what both sides can represent
 _SMALLINT = range(-32768, 32768)
+_ON_CONFLICT = get_args(OnConflict)
+_DEDUPE_UNTIL = get_args(DedupeUntil)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +62,7 @@ def check(job: NewJob, max_payload: int) -> CheckedJob:
 
 def check_on_conflict(on_conflict: str) -> None:
     """Raises ValueError unless `on_conflict` is one of the four modes."""
-    if on_conflict not in get_args(OnConflict):
+    if on_conflict not in _ON_CONFLICT:
         raise ValueError(f"on_conflict={on_conflict!r}: 'raise', 'skip', 'existing' or 'replace' is accepted")
 
 
@@ -141,7 +143,7 @@ def _dedupe_key(key: object) -> str | None:
 
 
 def _dedupe_until(until: object) -> str:
-    if until not in get_args(DedupeUntil):
+    if until not in _DEDUPE_UNTIL:
         raise ValueError(f"dedupe_until={until!r}: 'finished' or 'started' is accepted")
     return str(until)
 

@@ -15,8 +15,7 @@ TABLES = ("job", "history", "worker", "schedule", "limit", "cancel", "progress",
 FUNCTIONS = ("channel", "announce", "announce_insert", "enqueue", "enqueue_many", "maintain")
 LOCAL = (  # live in their table's schema, and are therefore named without one
     *("job_ready", "job_running", "job_dedupe", "job_announce", "history_id", "history_failed"),
-    *("job_status_check", "job_queue_check", "job_entrypoint_check", "job_dedupe_check", "job_due_check"),
-    *("job_headers_check", "history_status_check", "worker_state_check", "schedule_missed_check"),
+    *("job_due_check", "history_status_check", "worker_state_check", "schedule_missed_check"),
     *("version_row_check", "version_durability_check"),
 )
 _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")

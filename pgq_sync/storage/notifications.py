@@ -2,46 +2,44 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import psycopg
 
-_LONGEST_DELAY = 60.0  # seconds; what is due later is not announced
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+# Whoever may connect may notify: what is outside of these is somebody else's message.
+_Priority = Annotated[int, msgspec.Meta(ge=-32768, le=32767)]
+_Delay = Annotated[float, msgspec.Meta(ge=0, le=60)]
+_Moment = Annotated[float, msgspec.Meta(ge=-62_000_000_000, le=253_000_000_000)]
 
 
-@dataclass(frozen=True, slots=True)
-class LaneNotice:
+class LaneNotice(msgspec.Struct, frozen=True, array_like=True):
     """A lane that a notification names."""
 
     queue: str
     entrypoint: str
-    priority: int
-    delay: float  # seconds until its first job is due
-    earliest: datetime  # execute_after of that job
+    priority: _Priority
+    delay: _Delay  # seconds until its first job is due
+    due_at: _Moment  # execute_after of that job, in Unix time
 
-    @classmethod
-    def parse(cls, lane: Sequence[Any]) -> LaneNotice:
-        queue, entrypoint, priority, delay, earliest = lane
-        # Whoever may connect may notify.
-        if not (isinstance(queue, str) and isinstance(entrypoint, str) and type(priority) is int and -32768 <= priority <= 32767):
-            raise ValueError(f"no lane: {lane!r}")
-        if not 0 <= delay <= _LONGEST_DELAY:
-            raise ValueError(f"no delay: {delay!r}")
-        return cls(queue, entrypoint, priority, delay, _EPOCH + timedelta(seconds=earliest))
+    @property
+    def earliest(self) -> datetime:
+        """From when on there is something in the lane."""
+        return _EPOCH + timedelta(seconds=self.due_at)
 
 
-@dataclass(frozen=True, slots=True)
-class Notice:
+class Notice(msgspec.Struct, frozen=True, array_like=True):
     """A notification: jobs became ready, or will soon."""
 
     number: int  # picks the worker that looks first
     jobs: int
-    lanes: Sequence[LaneNotice] | None  # None: any lane
+    lanes: Sequence[LaneNotice] | None = None  # None: any lane
+
+
+_decoder = msgspec.json.Decoder(Notice)
 
 
 def parse(message: str) -> Notice:
@@ -51,10 +49,8 @@ def parse(message: str) -> Notice:
         ValueError: the text is somebody else's.
     """
     try:
-        number, jobs, *lanes = json.loads(message)
-        named = [LaneNotice.parse(lane) for lane in lanes[0]] if lanes else None
-        return Notice(int(number), int(jobs), named)
-    except (TypeError, ValueError, IndexError, OverflowError) as error:
+        return _decoder.decode(message)
+    except msgspec.MsgspecError as error:
         raise ValueError(f"not one of pgq-sync's notifications: {message!r}") from error
 
 

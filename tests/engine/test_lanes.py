@@ -20,7 +20,7 @@ def memory() -> LaneMemory:
 
 
 def notice(*entrypoints: str, delay: float = 0, number: int = 0, jobs: int = 1) -> Notice:
-    return Notice(number, jobs, [LaneNotice("default", name, 0, delay, NOW) for name in entrypoints])
+    return Notice(number, jobs, [LaneNotice("default", name, 0, delay, NOW.timestamp()) for name in entrypoints])
 
 
 def keys(lanes: LaneMemory, now: float) -> list[Key]:
@@ -98,5 +98,5 @@ def test_the_bound_follows_the_claims_and_a_notification_lowers_it_again() -> No
     ((_, bound),) = lanes.ready(0)
     assert timedelta() < job.execute_after - bound < timedelta(minutes=1)
     earlier = job.execute_after - timedelta(hours=1)
-    lanes.notified(Notice(0, 1, [LaneNotice("default", "any", 0, 0.0, earlier)]), ALONE, now=0)
+    lanes.notified(Notice(0, 1, [LaneNotice("default", "any", 0, 0.0, earlier.timestamp())]), ALONE, now=0)
     assert lanes.ready(0) == [(key, earlier)]

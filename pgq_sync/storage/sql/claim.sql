@@ -28,8 +28,7 @@ select {channel}()
 with picked as materialized (
     -- The join is lazy: the outer limit stops it, so that no row is locked that is not claimed.
     select ready.id
-    from unnest(%(queues)s::text[], %(entrypoints)s::text[], %(priorities)s::smallint[], %(bounds)s::timestamptz[])
-         as lane(queue, entrypoint, priority, bound)
+    from json_to_recordset(%(lanes)s::json) as lane(queue text, entrypoint text, priority smallint, bound timestamptz)
     cross join lateral (
         select job.id
         from {job} as job

@@ -1,18 +1,22 @@
 -- name: enqueue_one
--- Enqueues one job; no row comes back where its dedupe key is taken, and enqueue_many then resolves the conflict.
--- `wake` tells the trigger whether this statement may notify.
-with wake as materialized (select set_config('pgq_sync.notify', %(notify)s, true) as notify)
+-- Enqueues one job that may be notified of; no row comes back where its dedupe key is taken, and enqueue_many then
+-- resolves the conflict. Nothing but values: each further step of the plan would be a job's latency.
 insert into {job} (entrypoint, payload, priority, execute_after, created_at, dedupe_key, dedupe_until, headers, queue)
-select %(entrypoint)s::text, %(payload)s::bytea, %(priority)s::smallint,
-       greatest(coalesce(%(due_at)s::timestamptz, clock.now + %(delay)s::float8 * interval '1 second'), clock.now), clock.now,
-       %(dedupe_key)s::text, %(dedupe_until)s::text, %(headers)s::text::jsonb, %(queue)s::text
-from wake, (select coalesce(%(now)s::timestamptz, statement_timestamp()) as now) as clock
-where wake.notify is not null
+values (
+    %(entrypoint)s::text, %(payload)s::bytea, %(priority)s::smallint,
+    greatest(
+        coalesce(%(due_at)s::timestamptz, coalesce(%(now)s::timestamptz, statement_timestamp()) + %(delay)s::float8 * interval '1 second'),
+        coalesce(%(now)s::timestamptz, statement_timestamp())
+    ),
+    coalesce(%(now)s::timestamptz, statement_timestamp()),
+    %(dedupe_key)s::text, %(dedupe_until)s::text, %(headers)s::text::jsonb, %(queue)s::text
+)
 on conflict (dedupe_key) where dedupe_key is not null and dedupe_until is not null do nothing
 returning id
 
 -- name: enqueue_batch
 -- Enqueues a batch of jobs without dedupe keys; the ids come back in input order.
+-- `wake` tells the trigger whether this statement may notify.
 with wake as materialized (select set_config('pgq_sync.notify', %(notify)s, true) as notify)
 insert into {job} (entrypoint, payload, priority, execute_after, created_at, headers, queue)
 select entrypoint, payload, priority,
