@@ -41,19 +41,19 @@ def server() -> Iterator[str]:
 
 
 @contextmanager
-def database(server: str, template: str) -> Iterator[str]:
+def database(server: str, template: str, options: str = "") -> Iterator[str]:
     """The DSN of a new database made from `template`, dropped at the end."""
-    dsn = create_database(server, template)
+    dsn = create_database(server, template, options)
     try:
         yield dsn
     finally:
         drop_database(server, dsn)
 
 
-def create_database(server: str, template: str) -> str:
+def create_database(server: str, template: str, options: str = "") -> str:
     name = f"pgq_test_{os.getpid()}_{next(_numbers)}"
     with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(f"create database {name} template {template}".encode())
+        connection.execute(f"create database {name} template {template} {options}".encode())
     return make_conninfo(server, dbname=name)
 
 

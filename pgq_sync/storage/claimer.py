@@ -144,7 +144,7 @@ class PostgresClaimer:
         # takes a tenth of a millisecond to say that there is nothing, twice for each job that an idle worker starts.
         self._connection.pgconn.consume_input()
         while notification := self._connection.pgconn.notifies():
-            self._heard.append(notification.extra.decode())
+            self._heard.append(notification.extra.decode(self._connection.info.encoding, "replace"))
         while self._heard:
             try:
                 look = self._lanes.notified(parse(self._heard.popleft()), self.peers, time.monotonic())

@@ -194,7 +194,7 @@ def find_dsn(given: str | None, environ: Mapping[str, str] | None = None) -> str
 
 
 def complete_dsn(dsn: str, role: str) -> str:
-    """`dsn` with our patience and a name that tells in pg_stat_activity who this is; what it sets itself stays.
+    """`dsn` with our patience, UTF-8, and a name that tells in pg_stat_activity who this is; what it sets itself stays.
 
     Raises:
         ConfigError: the DSN cannot be parsed.
@@ -211,7 +211,9 @@ def complete_dsn(dsn: str, role: str) -> str:
             "the DSN cannot be parsed: write postgresql://user:password@host:5432/database, "
             "special characters in it percent-encoded, or host=... dbname=... user=..."
         ) from None
-    return make_conninfo("", **({"application_name": f"pgq-sync {role}"} | _PATIENCE | parameters))
+    # Without an encoding, a database in SQL_ASCII would answer with bytes for text.
+    ours = {"application_name": f"pgq-sync {role}", "client_encoding": "UTF8"}
+    return make_conninfo("", **(ours | _PATIENCE | parameters))
 
 
 def connect(dsn: str, role: str) -> psycopg.Connection[Any]:

@@ -26,7 +26,7 @@ class PostgresIntake:
 
     def add(self, jobs: Sequence[CheckedJob], *, on_conflict: OnConflict, notify: bool) -> list[JobId | None]:
         common = {"now": text(self._clock()), "notify": "" if notify else "off"}
-        if len(jobs) == 1 and notify and (rows := self._session.run(self._sql["enqueue_one"], common | _one(jobs[0]))):
+        if len(jobs) == 1 and (rows := self._session.run(self._sql["enqueue_one"], common | _one(jobs[0]))):
             return [rows[0][0]]
         if any(job.dedupe_key is not None for job in jobs):
             return self._add_keyed(jobs, on_conflict, common)

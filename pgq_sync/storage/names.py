@@ -15,7 +15,7 @@ TABLES = ("job", "history", "worker", "schedule", "limit", "cancel", "progress",
 FUNCTIONS = ("channel", "announce", "announce_insert", "enqueue", "enqueue_many", "maintain")
 LOCAL = (  # live in their table's schema, and are therefore named without one
     *("job_ready", "job_running", "job_dedupe", "job_announce", "history_id", "history_failed"),
-    *("job_due_check", "history_status_check", "worker_state_check", "schedule_missed_check"),
+    *("job_check", "history_status_check", "worker_state_check", "schedule_missed_check"),
     *("version_row_check", "version_durability_check"),
 )
 _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
@@ -82,6 +82,7 @@ class Names:
             "history_literal": literal(self.qualified("history")),
             "history_name_literal": literal(self.prefix + "history"),
             "version_name_literal": literal(self.prefix + "version"),
+            "enqueue_name_literal": literal(self.prefix + "enqueue"),
             "job_sequence_literal": literal(self.qualified("job_id_seq")),
             "job_sequence": self.qualified("job_id_seq"),
             "version_literal": literal(self.qualified("version")),

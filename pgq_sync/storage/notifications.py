@@ -13,7 +13,8 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 # Whoever may connect may notify: what is outside of these is somebody else's message.
 _Priority = Annotated[int, msgspec.Meta(ge=-32768, le=32767)]
 _Delay = Annotated[float, msgspec.Meta(ge=0, le=60)]
-_Moment = Annotated[float, msgspec.Meta(ge=-62_000_000_000, le=253_000_000_000)]
+_Moment = Annotated[float, msgspec.Meta(ge=-62_135_510_400, le=253_402_128_000)]  # as the table's check has it
+_Number = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 
 class LaneNotice(msgspec.Struct, frozen=True, array_like=True):
@@ -34,8 +35,8 @@ class LaneNotice(msgspec.Struct, frozen=True, array_like=True):
 class Notice(msgspec.Struct, frozen=True, array_like=True):
     """A notification: jobs became ready, or will soon."""
 
-    number: int  # picks the worker that looks first
-    jobs: int
+    number: _Number  # picks the worker that looks first
+    jobs: _Number
     lanes: Sequence[LaneNotice] | None = None  # None: any lane
 
 
@@ -50,7 +51,7 @@ def parse(message: str) -> Notice:
     """
     try:
         return _decoder.decode(message)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError) as error:
         raise ValueError(f"not one of pgq-sync's notifications: {message!r}") from error
 
 

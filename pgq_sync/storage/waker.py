@@ -6,7 +6,10 @@ import socket
 
 
 class Waker:
-    """An event with a file descriptor that is readable while the event is set."""
+    """An event with a file descriptor that becomes readable when the event is set.
+
+    Whoever waits asks `is_set` first, then selects, drains what is readable, and clears before the next look.
+    """
 
     def __init__(self) -> None:
         self._reader, self._writer = socket.socketpair()

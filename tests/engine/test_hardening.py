@@ -92,7 +92,10 @@ def test_a_locked_table_does_not_hold_up_the_stop(pgq: PgQueuer, dsn: str) -> No
         '[1, 1, [["default", "collect", 0, NaN, 5]]]',
         '[1, 1, [["default", "collect", 0, 0, 1e300]]]',
         '["x", "y"]',
+        "[1, -" + "9" * 400 + "]",
+        "[1, 2, null, " + "[" * 3500 + "]" * 3500 + "]",
     ],
+    ids=lambda message: message[:50],
 )
 def test_a_strangers_notification_harms_no_listener(pgq: PgQueuer, dsn: str, message: str) -> None:
     jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()

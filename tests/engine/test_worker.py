@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from pgq_sync import Context, Job, NewJob, PgQueuer, QueueExecutionMode
+from tests.conftest import database
 from tests.waiting import PATIENCE, wait_until
 
 # So long that nothing in these tests can be the work of a poll.
@@ -30,6 +31,17 @@ def test_a_job_enqueued_while_the_worker_is_idle_starts_without_a_poll(either: P
         assert worker.listening.wait(PATIENCE)
         for number in range(300):
             job_id = either.enqueue("collect", str(number))
+            assert jobs.get(timeout=PATIENCE).id == job_id
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+def test_names_of_a_database_that_does_not_speak_utf_8_are_heard(server: str, encoding: str) -> None:
+    with database(server, "template0", f"encoding {encoding} locale 'C'") as dsn, PgQueuer.from_dsn(dsn) as pgq:
+        pgq.schema.install()
+        jobs = collector(pgq, "größe")
+        with pgq.worker(poll_interval=NO_POLL) as worker:
+            assert worker.listening.wait(PATIENCE)
+            job_id = pgq.enqueue("größe")
             assert jobs.get(timeout=PATIENCE).id == job_id
 
 

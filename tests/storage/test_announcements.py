@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
+import psycopg
 import pytest
 
 from pgq_sync import NewJob, PgQueuer
-from tests.storage.support import Ear, ear, hand
+from pgq_sync.storage.notifications import parse
+from tests.storage.support import Ear, ear, hand, query
 
 
 @pytest.fixture
@@ -79,3 +81,27 @@ def test_a_claim_announces_nothing(pgq: PgQueuer, listener: Ear) -> None:
         assert one.claim()
 
     assert _announced(listener) == []
+
+
+def test_names_too_long_for_a_notification_are_left_out_of_it(pgq: PgQueuer, dsn: str, listener: Ear) -> None:
+    query(dsn, "insert into pgq_job (entrypoint) values (repeat('x', 8000)) returning id")
+
+    assert [json.loads(message)[1:] for message in listener.heard()] == [[1]]
+
+
+def test_the_earliest_time_that_the_table_takes_can_be_announced(pgq: PgQueuer, dsn: str, listener: Ear) -> None:
+    query(dsn, "insert into pgq_job (entrypoint, execute_after) values ('work', '0001-01-02 00:00:00+00') returning id")
+
+    [notice] = [parse(message) for message in listener.heard()]
+    assert notice.lanes is not None
+    assert [lane.earliest.year for lane in notice.lanes] == [1]
+
+
+def test_silence_asked_for_where_no_trigger_fired_does_not_outlast_its_statement(pgq: PgQueuer, dsn: str, listener: Ear) -> None:
+    with psycopg.connect(dsn) as connection:
+        connection.execute("set local session_replication_role = replica")
+        pgq.on(connection).enqueue("quiet", notify=False)
+        connection.execute("set local session_replication_role = origin")
+        pgq.on(connection).enqueue("loud")
+
+    assert _announced(listener) == [(1, {"loud"})]

@@ -183,6 +183,11 @@ def test_the_sql_function_refuses_what_python_refuses(dsn: str, case: str, keyed
 BREAKS_WORKERS = ["entrypoint null", "priority too large", *(case for case in RAW if case.startswith("execute_after"))]
 
 
+def test_the_table_refuses_a_status_that_nobody_would_ever_look_at(dsn: str) -> None:
+    with pytest.raises(psycopg.errors.CheckViolation):
+        query(dsn, "insert into pgq_job (entrypoint, status) values ('work', 'Queued')")
+
+
 @pytest.mark.parametrize("case", BREAKS_WORKERS)
 def test_the_table_itself_refuses_what_would_break_a_worker(dsn: str, case: str) -> None:
     given, error = RAW[case]

@@ -16,8 +16,8 @@ CHANGES: dict[str, tuple[str, str]] = {
     "missing: table": ("drop table pgq_watch", "table pgq_watch"),
     "missing: function": ("drop function pgq_enqueue", "function pgq_enqueue("),
     "missing: constraint": (
-        "alter table pgq_job drop constraint pgq_job_due_check",
-        "constraint pgq_job.pgq_job_due_check",
+        "alter table pgq_job drop constraint pgq_job_check",
+        "constraint pgq_job.pgq_job_check",
     ),
     "unexpected: column": ("alter table pgq_job add column extra int", "column pgq_job.extra"),
     "unexpected: table": ("create table pgq_extra (id int)", "table pgq_extra"),

@@ -1,6 +1,7 @@
 -- name: enqueue_one
--- Enqueues one job that may be notified of; no row comes back where its dedupe key is taken, and enqueue_many then
--- resolves the conflict. Nothing but values: each further step of the plan would be a job's latency.
+-- Enqueues one job; no row comes back where its dedupe key is taken, and enqueue_many then resolves the conflict.
+-- Nothing but values: each further step of the plan would be a job's latency. So what tells the trigger whether this
+-- statement may notify is said in passing.
 insert into {job} (entrypoint, payload, priority, execute_after, created_at, dedupe_key, dedupe_until, headers, queue)
 values (
     %(entrypoint)s::text, %(payload)s::bytea, %(priority)s::smallint,
@@ -9,7 +10,8 @@ values (
         coalesce(%(now)s::timestamptz, statement_timestamp())
     ),
     coalesce(%(now)s::timestamptz, statement_timestamp()),
-    %(dedupe_key)s::text, %(dedupe_until)s::text, %(headers)s::text::jsonb, %(queue)s::text
+    %(dedupe_key)s::text, %(dedupe_until)s::text, %(headers)s::text::jsonb,
+    case when set_config('pgq_sync.notify', %(notify)s, true) is not null then %(queue)s::text end
 )
 on conflict (dedupe_key) where dedupe_key is not null and dedupe_until is not null do nothing
 returning id

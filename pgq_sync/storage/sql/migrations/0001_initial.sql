@@ -24,8 +24,11 @@ create table {job} (
     payload       bytea,
     headers       jsonb,
     errors        jsonb,
-    -- Clients cannot represent infinity, nor a year of five digits.
-    constraint {job_due_check} check (execute_after between '0001-01-02 00:00:00+00' and '9999-12-30 00:00:00+00')
+    -- Clients cannot represent infinity, nor a year of five digits; a status of another name nobody would ever look at.
+    constraint {job_check} check (
+        status in ('queued', 'running', 'held')
+        and execute_after between '0001-01-02 00:00:00+00' and '9999-12-30 00:00:00+00'
+    )
 );
 
 -- A lane (queue, entrypoint, priority) is one stretch of this index, its due jobs first.
@@ -185,7 +188,8 @@ begin
     if lane.number = 0 then
         return null;
     end if;
-    if (lane.queue, lane.entrypoint, lane.priority) = (lane.last_queue, lane.last_entrypoint, lane.last_priority) then
+    if (lane.queue, lane.entrypoint, lane.priority) = (lane.last_queue, lane.last_entrypoint, lane.last_priority)
+       and octet_length(lane.queue) + octet_length(lane.entrypoint) <= 1000 then  -- six times that, if JSON escapes all
         -- What {announce} would write, at a third of the time: every single enqueue waits for this.
         perform pg_notify({channel_literal}, json_build_array(lane.last_id, lane.number, json_build_array(json_build_array(
             lane.queue, lane.entrypoint, lane.priority,
@@ -362,19 +366,19 @@ declare
     outcome record;
     problem text := case
         when length(entrypoint) not between 1 and 200
-            then format('entrypoint has %s characters: 1 to 200 are accepted', length(entrypoint))
+            then format('entrypoint %L has %s characters: 1 to 200 are accepted', left(entrypoint, 60), length(entrypoint))
         when length(queue) not between 1 and 200
-            then format('queue has %s characters: 1 to 200 are accepted', length(queue))
+            then format('queue %L has %s characters: 1 to 200 are accepted', left(queue, 60), length(queue))
         when octet_length(dedupe_key) not between 1 and 2000
-            then format('dedupe_key has %s bytes: 1 to 2,000 are accepted', octet_length(dedupe_key))
+            then format('dedupe_key %L has %s bytes: 1 to 2,000 are accepted', left(dedupe_key, 60), octet_length(dedupe_key))
         when dedupe_until not in ('finished', 'started')
             then format('dedupe_until is %L: ''finished'' or ''started'' is accepted', dedupe_until)
         when jsonb_typeof(headers) <> 'object'
-            then format('headers are of the JSON type %s: an object is accepted', jsonb_typeof(headers))
+            then format('headers are %s: a JSON object is accepted', left(headers::text, 60))
     end;
 begin
     if problem is not null then
-        raise exception '%', problem using errcode = 'check_violation';
+        raise exception '%', problem using errcode = 'check_violation', constraint = {enqueue_name_literal};
     end if;
     if coalesce(on_conflict, '') not in ('raise', 'skip', 'existing', 'replace') then
         raise exception 'on_conflict must be raise, skip, existing or replace, not %', on_conflict using errcode = '22023';
