@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, MutableMapping, Sequence
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any
 
@@ -22,7 +23,7 @@ from pgq_sync.storage.names import Names
 from pgq_sync.storage.postgres import PostgresStore
 from pgq_sync.storage.producer import Producer
 from pgq_sync.storage.schema import Schema
-from pgq_sync.storage.store import Store
+from pgq_sync.storage.store import Intake, Store
 
 Resources = MutableMapping[Any, Any]
 Connect = Callable[[Settings], Connections]
@@ -131,7 +132,7 @@ class PgQueuer(Producer):
             TypeError: at enqueue: it is none of these, or an async one.
             ConnectionError: at enqueue: it is closed.
         """
-        return Producer(lambda: self.store.intake(connection), lambda: self.settings, self.registry.queue_of)
+        return self._producer(lambda: self.store.intake(connection))
 
     def entrypoint(
         self,
@@ -234,7 +235,7 @@ class PgQueuer(Producer):
             chosen,
             resources=self.resources,
             # Children of a job never join a transaction that the caller's connection happens to be in.
-            enqueue=Producer(lambda: store.intake(), lambda: self.settings, self.registry.queue_of).enqueue,
+            enqueue=self._producer(store.intake).enqueue,
             queues=queues,
             entrypoints=entrypoints,
             mode=QueueExecutionMode(mode),
@@ -269,6 +270,9 @@ class PgQueuer(Producer):
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         self.close()
+
+    def _producer(self, intake: Callable[[], AbstractContextManager[Intake]]) -> Producer:
+        return Producer(intake, lambda: self.settings, self.registry.queue_of)
 
     @property
     def _connections(self) -> Connections:

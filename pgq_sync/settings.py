@@ -28,10 +28,10 @@ def _setting(default: Value, help_text: str, *, secret: bool = False) -> Value:
     return value
 
 
-def meaning(name: str) -> str:
-    """What the setting `name` means, in a sentence."""
+def described(name: str) -> tuple[str, Any]:
+    """What the setting `name` means, in a sentence, and its default."""
     found = next(setting for setting in dataclasses.fields(Settings) if setting.name == name)
-    return str(found.metadata["help"])
+    return found.metadata["help"], found.default
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,8 +11,7 @@ import click
 from pgq_sync.cli.options import EmbeddedCommand, database_options, embedded_environment, settings_from
 from pgq_sync.storage.connections import OwnPool
 from pgq_sync.storage.names import Names
-from pgq_sync.storage.notifications import listened
-from pgq_sync.storage.statements import statements
+from pgq_sync.storage.notifications import listened, subscribe
 
 
 @click.command(cls=EmbeddedCommand)
@@ -24,10 +23,8 @@ def listen(count: int | None, timeout: float | None, embedded: str | None, **opt
     with contextlib.ExitStack() as stack:
         stack.enter_context(embedded_environment(embedded))
         settings = settings_from(options)
-        sql = statements(Names(settings.prefix, settings.schema))
         connection = stack.enter_context(contextlib.closing(OwnPool(settings).direct(listening=True)))
-        ((channel,),) = connection.execute(sql["channel"].encode())
-        connection.execute(f'listen "{channel}"'.encode())
+        channel = subscribe(connection, Names(settings.prefix, settings.schema))
         click.echo(f"listening on {channel}", err=True)
         for message in listened(connection, timeout=timeout, count=count):
             click.echo(json.dumps(message), err="unknown" in message)

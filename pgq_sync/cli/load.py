@@ -65,14 +65,14 @@ def _call(target: str, factory: Any, arguments: list[str]) -> Any:
     if inspect.iscoroutinefunction(factory) or inspect.isasyncgenfunction(inspect.unwrap(factory)):
         raise ConfigError(f"{target} is async: a plain callable is needed")
     try:
-        takes_any = bool(inspect.signature(factory).parameters)
-    except ValueError:
-        takes_any = True
-    if arguments and not takes_any:
+        parameters = inspect.signature(factory).parameters.values()
+    except ValueError:  # some built-in callables do not tell
+        return factory(arguments) if arguments else factory()
+    if arguments and not parameters:
         raise ConfigError(f"{target} takes no arguments, but was given: {' '.join(arguments)}")
-    needs = takes_any and any(
+    needs = any(
         parameter.default is inspect.Parameter.empty and parameter.kind is not inspect.Parameter.VAR_KEYWORD
-        for parameter in inspect.signature(factory).parameters.values()
+        for parameter in parameters
     )
     return factory(arguments) if arguments or needs else factory()
 

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import click
 
 from pgq_sync.app import PgQueuer
-from pgq_sync.settings import Settings, meaning, parse, parse_duration
+from pgq_sync.settings import Settings, described, parse, parse_duration
 from pgq_sync.storage.embedded import DEFAULT_DIRECTORY, embedded_postgres
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -110,15 +110,15 @@ class Duration(click.ParamType[timedelta]):
 
 
 def _metavar(name: str) -> str:
-    default = getattr(Settings, "__dataclass_fields__")[name].default  # noqa: B009  its own attribute is untyped
+    _, default = described(name)
     if isinstance(default, timedelta):
         return "DURATION"
     return "N" if isinstance(default, int) or name == "batch_size" else "TEXT"
 
 
 def _help(name: str) -> str:
-    default = getattr(Settings, "__dataclass_fields__")[name].default  # noqa: B009
+    meaning, default = described(name)
     if default is None:
-        return meaning(name)
+        return meaning
     shown = f"{default.total_seconds():g} s" if isinstance(default, timedelta) else default
-    return f"{meaning(name)}  [default: {shown}]"
+    return f"{meaning}  [default: {shown}]"

@@ -71,16 +71,7 @@ class Worker:
         max_jobs: int | None,
         name: str | None,
     ) -> None:
-        self.info = WorkerInfo(
-            worker_id=uuid4(),
-            name=name or f"{socket.gethostname()}:{os.getpid()}",
-            host=socket.gethostname(),
-            pid=os.getpid(),
-            version=__version__,
-            queues=None if queues is None else tuple(sorted(set(_names("queues", queues)))),
-            entrypoints=_served(registry, entrypoints),
-            slots=settings.concurrency,
-        )
+        self.info = _info(name, queues, _served(registry, entrypoints), settings.concurrency)
         self._store = store
         self._settings = settings
         self._mailbox = Mailbox()
@@ -257,13 +248,28 @@ class Worker:
         if self._stop_lock.acquire(blocking=False):
             try:
                 given_back = self._slots.give_back()
-                self._settle(given_back, _released)
+                # First counted out: once they are written, a listener at its max_jobs would take them for done.
                 self._listener.given_back(len(given_back))
+                self._settle(given_back, _released)
             finally:
                 self._stop_lock.release()
 
     def _crashed(self, thread: str, error: BaseException) -> None:
         self._mailbox.put(error)
+
+
+def _info(name: str | None, queues: Sequence[str] | None, entrypoints: tuple[str, ...], slots: int) -> WorkerInfo:
+    host, pid = socket.gethostname(), os.getpid()
+    return WorkerInfo(
+        worker_id=uuid4(),
+        name=name or f"{host}:{pid}",
+        host=host,
+        pid=pid,
+        version=__version__,
+        queues=None if queues is None else tuple(sorted(set(_names("queues", queues)))),
+        entrypoints=entrypoints,
+        slots=slots,
+    )
 
 
 def _served(registry: Registry, entrypoints: Sequence[str] | None) -> tuple[str, ...]:

@@ -58,10 +58,14 @@ class EntrypointExecutor(AbstractEntrypointExecutor):
     """Calls the function."""
 
     def execute(self, job: Job, context: Context) -> Any:
+        return self.call(job, context)
+
+    def call(self, subject: Any, context: Context) -> Any:
+        """Calls the function with `subject`, and with the context if it takes one."""
         name = self.parameters.context_parameter
         if name is None:
-            return self.parameters.func(job)
-        return self.parameters.func(job, **{name: context})
+            return self.parameters.func(subject)
+        return self.parameters.func(subject, **{name: context})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

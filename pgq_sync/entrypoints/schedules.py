@@ -11,7 +11,7 @@ from typing import Any
 from croniter import CroniterBadCronError, CroniterBadDateError, croniter
 
 from pgq_sync.entrypoints.context import Context
-from pgq_sync.entrypoints.executors import AbstractEntrypointExecutor
+from pgq_sync.entrypoints.executors import EntrypointExecutor
 from pgq_sync.models import DeclaredSchedule, Job
 from pgq_sync.storage.ticks import HEADER
 
@@ -27,13 +27,11 @@ class Schedule:
     job: Job  # the job that runs it
 
 
-class ScheduleExecutor(AbstractEntrypointExecutor):
+class ScheduleExecutor(EntrypointExecutor):
     """Calls a scheduled function with its tick."""
 
     def execute(self, job: Job, context: Context) -> Any:
-        wanted = self.parameters.context_parameter
-        keywords = {} if wanted is None else {wanted: context}
-        return self.parameters.func(_tick(job), **keywords)
+        return self.call(_tick(job), context)
 
 
 def check_expression(expression: str, zone: str) -> None:

@@ -18,7 +18,7 @@ from pgq_sync.models import Claim, Job, Peers, WorkerInfo
 from pgq_sync.storage.failures import translated
 from pgq_sync.storage.lanes import Found, LaneMemory, claim_order, serving
 from pgq_sync.storage.names import Names
-from pgq_sync.storage.notifications import parse
+from pgq_sync.storage.notifications import parse, subscribe
 from pgq_sync.storage.statements import statements
 from pgq_sync.storage.store import Clock
 from pgq_sync.storage.waker import Waker
@@ -48,7 +48,8 @@ class PostgresClaimer:
     ) -> None:
         self.peers = Peers()
         self._connection = connection
-        self._sql = {name: statements(names)[name].encode() for name in ("lanes", "claim", "channel")}
+        self._names = names
+        self._sql = {name: statements(names)[name].encode() for name in ("lanes", "claim")}
         self._worker = worker
         self._clock = clock
         self._poll_interval = poll_interval.total_seconds()
@@ -80,10 +81,8 @@ class PostgresClaimer:
             self._connection.execute("set synchronous_commit to off")
             # Every good plan of these statements has the same shape: to plan anew each time only adds to the latency.
             self._connection.execute("set plan_cache_mode to force_generic_plan")
-            # Asked for, since a schema that is named here may have been found on the search_path at the install.
-            ((channel,),) = self._connection.execute(self._sql["channel"])
             self._connection.add_notify_handler(lambda notification: self._heard.append(notification.payload))
-            self._connection.execute(f'listen "{channel}"'.encode())
+            subscribe(self._connection, self._names)
 
     def _close(self) -> None:
         self._selector.close()

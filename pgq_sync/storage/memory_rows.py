@@ -45,6 +45,7 @@ class MemoryRow:
     @property
     def job(self) -> Job:
         """The job as its handler sees it, once it is claimed."""
+        # For the type checker: a claimed row has both.
         assert self.claimed_at is not None  # noqa: S101
         assert self.worker_id is not None  # noqa: S101
         return Job(

@@ -9,6 +9,9 @@ from typing import Annotated, Any
 import msgspec
 import psycopg
 
+from pgq_sync.storage.names import Names
+from pgq_sync.storage.statements import statements
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 # Whoever may connect may notify: what is outside of these is somebody else's message.
 _Priority = Annotated[int, msgspec.Meta(ge=-32768, le=32767)]
@@ -55,13 +58,21 @@ def parse(message: str) -> Notice:
         raise ValueError(f"not one of pgq-sync's notifications: {message!r}") from error
 
 
+def subscribe(connection: psycopg.Connection[Any], names: Names) -> str:
+    """Has `connection` hear the notifications of an installation; returns the channel's name."""
+    # Asked for, since a schema that is named here may have been found on the search_path at the install.
+    ((channel,),) = connection.execute(statements(names)["channel"].encode())
+    connection.execute(f'listen "{channel}"'.encode())
+    return str(channel)
+
+
 def listened(
     connection: psycopg.Connection[Any], *, timeout: float | None = None, count: int | None = None
 ) -> Iterator[dict[str, Any]]:
     """The notifications that arrive on a listening connection, as plain data.
 
     Args:
-        connection: one that has run LISTEN.
+        connection: one that was given to `subscribe`.
         timeout: end after so many seconds; None: never.
         count: end after so many notifications; None: never.
     """

@@ -21,7 +21,7 @@ from pgq_sync.models import (
 )
 from pgq_sync.storage.claimer import PostgresClaimer
 from pgq_sync.storage.connections import Connections
-from pgq_sync.storage.database import Row, Session, bind
+from pgq_sync.storage.database import Row, Session, atomic, bind
 from pgq_sync.storage.failures import translated
 from pgq_sync.storage.inserts import PostgresIntake, text
 from pgq_sync.storage.names import Names
@@ -129,7 +129,7 @@ class PostgresStore:
 
     def requeue(self, ids: Iterable[int], *, reset_attempts: bool = True) -> RequeueResult:
         wanted = list(dict.fromkeys(ids))
-        with self._connections.session() as session:
+        with self._connections.session() as session, atomic(session):
             params = {"ids": wanted, "reset_attempts": reset_attempts, "now": text(self._clock())}
             held = {row[0]: row[0] for row in session.run(self._sql["requeue_held"], params)}
             anew = {row[1]: row[0] for row in session.run(self._sql["requeue_failed"], params)}
@@ -163,7 +163,10 @@ class PostgresStore:
     def latencies(self) -> tuple[float, float, float] | None:
         with self._connections.session() as session:
             percentiles = session.run(self._sql["latencies"])[0][0]
-        return tuple(map(float, percentiles)) if percentiles else None  # type: ignore[return-value]
+        if percentiles is None:
+            return None
+        p50, p95, p99 = map(float, percentiles)
+        return p50, p95, p99
 
     def register(self, worker: WorkerInfo) -> None:
         with translated(), self._connections.session() as session:

@@ -154,6 +154,7 @@ def test_a_context_manager_gets_arguments_too(shop: Console) -> None:
         ("shop:number", "shop:number gave builtins.int: a PgQueuer is needed"),
         ("shop:seven", "shop:seven gave builtins.int: a PgQueuer is needed"),
         ("shop:scoped_number", "shop:scoped_number gave builtins.int: a PgQueuer is needed"),
+        ("builtins:dict", "builtins:dict gave builtins.dict: a PgQueuer is needed"),
         ("shop:asynchronous", "shop:asynchronous is async: a plain callable is needed"),
         ("shop:asynchronously_scoped", "shop:asynchronously_scoped is async: a plain callable is needed"),
     ],

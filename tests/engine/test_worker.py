@@ -154,19 +154,27 @@ def test_stopping_waits_for_running_jobs_and_gives_back_the_others_unstarted(eit
     assert either.store.workers() == []
 
 
-def test_jobs_claimed_ahead_are_given_back_with_no_attempt_spent(either: PgQueuer) -> None:
+def long_among_short(pgq: PgQueuer) -> tuple[threading.Event, threading.Event]:
+    """200 short jobs, one that runs until it may finish, and 50 short ones; the events of its start and its finish.
+
+    The short ones teach a worker to claim far ahead; then the long one keeps its only slot.
+    """
     running, finish = threading.Event(), threading.Event()
 
-    @either.entrypoint("mixed")
+    @pgq.entrypoint("mixed")
     def mixed(job: Job) -> None:
         if job.payload == b"long":
             running.set()
             assert finish.wait(PATIENCE)
 
-    # The short ones teach the worker to claim far ahead; then the long one keeps its only slot.
-    either.enqueue_many(NewJob(entrypoint="mixed") for _ in range(200))
-    either.enqueue("mixed", b"long")
-    either.enqueue_many(NewJob(entrypoint="mixed") for _ in range(50))
+    pgq.enqueue_many(NewJob(entrypoint="mixed") for _ in range(200))
+    pgq.enqueue("mixed", b"long")
+    pgq.enqueue_many(NewJob(entrypoint="mixed") for _ in range(50))
+    return running, finish
+
+
+def test_jobs_claimed_ahead_are_given_back_with_no_attempt_spent(either: PgQueuer) -> None:
+    running, finish = long_among_short(either)
     worker = either.worker(concurrency=1)
     worker.start()
     assert running.wait(PATIENCE)
@@ -182,17 +190,7 @@ def test_jobs_claimed_ahead_are_given_back_with_no_attempt_spent(either: PgQueue
 
 
 def test_jobs_claimed_ahead_of_long_ones_go_to_another_worker_before_the_stop(either: PgQueuer) -> None:
-    running, finish = threading.Event(), threading.Event()
-
-    @either.entrypoint("mixed")
-    def mixed(job: Job) -> None:
-        if job.payload == b"long":
-            running.set()
-            assert finish.wait(PATIENCE)
-
-    either.enqueue_many(NewJob(entrypoint="mixed") for _ in range(200))
-    either.enqueue("mixed", b"long")
-    either.enqueue_many(NewJob(entrypoint="mixed") for _ in range(50))
+    running, finish = long_among_short(either)
     with either.worker(concurrency=1, beat_interval=timedelta(milliseconds=200)):
         assert running.wait(PATIENCE)
         wait_until(lambda: either.jobs.count().get(("mixed", "succeeded")) == 200)

@@ -93,6 +93,16 @@ def test_a_key_that_guarded_only_the_start_does_not_block_putting_back(either: P
     assert list(either.jobs.requeue([failed]).requeued) == [failed]
 
 
+def test_what_cannot_be_put_back_as_a_whole_is_not_put_back_in_part(pgq: PgQueuer, dsn: str) -> None:
+    held = _ended(pgq, "held")
+    query(dsn, "alter table pgq_history rename to elsewhere")
+
+    with pytest.raises(psycopg.errors.UndefinedTable):
+        pgq.jobs.requeue([held])
+
+    assert query(dsn, "select status from pgq_job") == [("held",)]
+
+
 def test_what_is_neither_held_nor_failed_is_unknown(either: PgQueuer) -> None:
     succeeded, cancelled = _ended(either, "succeeded"), _ended(either, "cancelled")
     held = _ended(either, "held")
