@@ -108,7 +108,7 @@ class PgQueuer(Producer):
     @property
     def jobs(self) -> JobBook:
         """The jobs themselves: get, find, count, requeue."""
-        return JobBook(self.store)
+        return JobBook(self.store.operations())
 
     @property
     def schema(self) -> Schema:
@@ -121,8 +121,8 @@ class PgQueuer(Producer):
             raise ConfigError("an in-memory PgQueuer has no schema: nothing needs to be installed")
         return Schema(self._connections, self._names)
 
-    def on(self, connection: Any) -> Producer:
-        """The calls `enqueue` and `enqueue_many`, bound to the caller's connection and its transaction.
+    def on(self, connection: Any) -> OnConnection:
+        """The calls `enqueue` and `enqueue_many`, and `jobs`, bound to the caller's connection and its transaction.
 
         Args:
             connection: a psycopg connection or cursor, a Django connection or its alias, an SQLAlchemy Session,
@@ -132,7 +132,7 @@ class PgQueuer(Producer):
             TypeError: at enqueue: it is none of these, or an async one.
             ConnectionError: at enqueue: it is closed.
         """
-        return self._producer(lambda: self.store.intake(connection))
+        return OnConnection(self, connection)
 
     def entrypoint(
         self,
@@ -290,3 +290,17 @@ class PgQueuer(Producer):
 
     def _worker_settings(self, **changes: Any) -> Settings:
         return self.settings.replace(**{name: value for name, value in changes.items() if value is not None})
+
+
+class OnConnection(Producer):
+    """What `PgQueuer.on` returns: the same calls on the caller's connection, in whatever transaction it is in."""
+
+    def __init__(self, pgq: PgQueuer, connection: Any) -> None:
+        super().__init__(lambda: pgq.store.intake(connection), lambda: pgq.settings, pgq.registry.queue_of)
+        self._pgq = pgq
+        self._connection = connection
+
+    @property
+    def jobs(self) -> JobBook:
+        """The jobs, as `PgQueuer.jobs`."""
+        return JobBook(self._pgq.store.operations(self._connection))

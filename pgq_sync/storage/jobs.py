@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from pgq_sync.models import JobRecord, RequeueResult
-from pgq_sync.storage.store import Jobs
+from pgq_sync.storage.store import Operations
 
 STATUSES = ("queued", "running", "held", "succeeded", "failed", "cancelled", "deleted")
 
@@ -13,12 +13,12 @@ STATUSES = ("queued", "running", "held", "succeeded", "failed", "cancelled", "de
 class JobBook:
     """Looks jobs up and puts them back. Every call checks its arguments before it reaches the store."""
 
-    def __init__(self, store: Jobs) -> None:
-        self._store = store
+    def __init__(self, operations: Operations) -> None:
+        self._operations = operations
 
     def get(self, job_id: int) -> JobRecord | None:
         """One job, unfinished or still in history; None if it is neither."""
-        return self._store.get(_check_id(job_id))
+        return self._operations.get(_check_id(job_id))
 
     def find(
         self, *, status: str | None = None, entrypoint: str | None = None, queue: str | None = None, limit: int = 25
@@ -37,15 +37,15 @@ class JobBook:
             raise ValueError(f"status={status!r}: {', '.join(STATUSES)} is accepted")
         if limit < 1:
             raise ValueError(f"limit={limit!r}: a whole number from 1 up is accepted")
-        return self._store.find(status=status, entrypoint=entrypoint, queue=queue, limit=limit)
+        return self._operations.find(status=status, entrypoint=entrypoint, queue=queue, limit=limit)
 
     def count(self) -> Mapping[tuple[str, str], int]:
         """How many jobs there are by (entrypoint, status), those in history included."""
-        return self._store.count()
+        return self._operations.count()
 
     def latencies(self) -> tuple[float, float, float] | None:
         """From due to claimed: median, 95th and 99th percentile in seconds over the finished jobs; None without any."""
-        return self._store.latencies()
+        return self._operations.latencies()
 
     def requeue(self, ids: Iterable[int], *, reset_attempts: bool = True) -> RequeueResult:
         """Puts held jobs back, and failed ones that are still in history under new ids that name the old.
@@ -59,7 +59,7 @@ class JobBook:
         """
         if not isinstance(ids, Iterable):
             raise TypeError(f"ids={ids!r} must be a list of job ids, not {type(ids).__name__}")
-        return self._store.requeue([_check_id(job_id) for job_id in ids], reset_attempts=reset_attempts)
+        return self._operations.requeue([_check_id(job_id) for job_id in ids], reset_attempts=reset_attempts)
 
 
 def _check_id(job_id: object) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -12,19 +12,18 @@ import psycopg
 
 from pgq_sync.models import (
     JobId,
-    JobRecord,
     Peers,
-    RequeueResult,
     Settled,
     Settlement,
     WorkerInfo,
 )
 from pgq_sync.storage.claimer import PostgresClaimer
 from pgq_sync.storage.connections import Connections
-from pgq_sync.storage.database import Row, Session, atomic, bind
+from pgq_sync.storage.database import Row, Session, bind
 from pgq_sync.storage.failures import translated
-from pgq_sync.storage.inserts import PostgresIntake, text
+from pgq_sync.storage.inserts import PostgresIntake
 from pgq_sync.storage.names import Names
+from pgq_sync.storage.operations import PostgresOperations
 from pgq_sync.storage.schedules import PostgresSchedules
 from pgq_sync.storage.schema import Schema
 from pgq_sync.storage.statements import statements
@@ -64,11 +63,11 @@ class PostgresStore:
 
     @contextmanager
     def intake(self, connection: Any = OWN) -> Iterator[PostgresIntake]:
-        if connection is not OWN:
-            yield PostgresIntake(bind(connection), self._names, self._clock)
-            return
-        with self._connections.session() as session:
+        with self._session(connection) as session:
             yield PostgresIntake(session, self._names, self._clock)
+
+    def operations(self, connection: Any = OWN) -> PostgresOperations:
+        return PostgresOperations(lambda: self._session(connection), self._names, self._clock)
 
     @contextmanager
     def claimer(self, worker: WorkerInfo, poll_interval: timedelta) -> Iterator[PostgresClaimer]:
@@ -127,47 +126,6 @@ class PostgresStore:
             "fences": list({each.claim.fence for each in settlements}),
         }
 
-    def requeue(self, ids: Iterable[int], *, reset_attempts: bool = True) -> RequeueResult:
-        wanted = list(dict.fromkeys(ids))
-        with self._connections.session() as session, atomic(session):
-            params = {"ids": wanted, "reset_attempts": reset_attempts, "now": text(self._clock())}
-            held = {row[0]: row[0] for row in session.run(self._sql["requeue_held"], params)}
-            anew = {row[1]: row[0] for row in session.run(self._sql["requeue_failed"], params)}
-            failed = {row[0] for row in session.run(self._sql["failed"], params)}
-        requeued = held | anew
-        return RequeueResult(
-            requeued=requeued,
-            conflicts=[JobId(each) for each in wanted if each in failed and each not in requeued],
-            unknown=[JobId(each) for each in wanted if each not in failed and each not in requeued],
-        )
-
-    def get(self, job_id: int) -> JobRecord | None:
-        with self._connections.session() as session:
-            rows = session.run(self._sql["get"], {"id": job_id})
-        return _record(rows[0]) if rows else None
-
-    def find(
-        self, *, status: str | None = None, entrypoint: str | None = None, queue: str | None = None, limit: int = 25
-    ) -> list[JobRecord]:
-        params = {"status": status, "entrypoint": entrypoint, "queue": queue, "limit": limit}
-        with self._connections.session() as session:
-            rows = [row for name in ("find_unfinished", "find_finished") for row in session.run(self._sql[name], params)]
-        # A job that finishes between the two statements is in both answers.
-        records = {row[0]: _record(row) for row in rows}
-        return sorted(records.values(), key=lambda record: record.id, reverse=True)[:limit]
-
-    def count(self) -> Mapping[tuple[str, str], int]:
-        with self._connections.session() as session:
-            return {(row[0], row[1]): row[2] for row in session.run(self._sql["count"])}
-
-    def latencies(self) -> tuple[float, float, float] | None:
-        with self._connections.session() as session:
-            percentiles = session.run(self._sql["latencies"])[0][0]
-        if percentiles is None:
-            return None
-        p50, p95, p99 = map(float, percentiles)
-        return p50, p95, p99
-
     def register(self, worker: WorkerInfo) -> None:
         with translated(), self._connections.session() as session:
             session.run(self._sql["register"], self._worker(worker))
@@ -192,6 +150,14 @@ class PostgresStore:
     def maintain(self, retention: timedelta) -> None:
         with translated(), self._connections.session() as session:
             session.run(self._sql["maintain"], {"now": self._clock(), "retention": retention.total_seconds()})
+
+    @contextmanager
+    def _session(self, connection: Any) -> Iterator[Session]:
+        if connection is not OWN:
+            yield bind(connection)
+            return
+        with self._connections.session() as session:
+            yield session
 
     def _worker(self, worker: WorkerInfo) -> dict[str, Any]:
         return {
@@ -227,12 +193,6 @@ def _put_back(returning: Sequence[Settlement]) -> dict[str, Any]:
     }
 
 
-def _record(row: Row) -> JobRecord:
-    fields = dict(zip(_RECORD, row, strict=True))
-    fields["payload"] = None if fields["payload"] is None else bytes(fields["payload"])
-    return JobRecord(**(fields | {"errors": fields["errors"] or []}))
-
-
 def _worker_info(row: Row) -> WorkerInfo:
     fields = dict(zip(_WORKER, row, strict=True))
     queues = fields["queues"]
@@ -240,10 +200,6 @@ def _worker_info(row: Row) -> WorkerInfo:
     return WorkerInfo(**(fields | arrays))
 
 
-_RECORD = (
-    *("id", "queue", "entrypoint", "priority", "status", "attempts", "execute_after", "created_at", "claimed_at"),
-    *("finished_at", "worker_id", "dedupe_key", "payload", "headers", "errors", "result", "requeued_from"),
-)
 _WORKER = (
     *("worker_id", "name", "host", "pid", "version", "queues", "entrypoints", "slots", "state"),
     *("started_at", "beat_at"),

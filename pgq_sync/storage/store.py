@@ -100,6 +100,13 @@ class Jobs(Protocol):
         Of several claims of one job only the latest may be among them: that the caller sees to.
         """
 
+    def operations(self, connection: Any = OWN) -> Operations:
+        """What an operator may ask: on the caller's `connection`, or on one of the store's own."""
+
+
+class Operations(Protocol):
+    """What an operator asks of the jobs."""
+
     def requeue(self, ids: Iterable[int], *, reset_attempts: bool = True) -> RequeueResult:
         """Puts held jobs back, and failed ones that are still in history under new ids."""
 

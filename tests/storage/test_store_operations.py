@@ -216,16 +216,16 @@ def test_history_is_forgotten_when_it_is_older_than_the_retention(timed: Timed) 
     timed.clock.move(days=8)
     finish(2)
     timed.store.maintain(timedelta(days=9))
-    assert timed.store.count() == {("work", "succeeded"): 5}
+    assert timed.store.operations().count() == {("work", "succeeded"): 5}
 
     timed.clock.move(days=2)
     timed.store.maintain(timedelta(days=7))
-    assert timed.store.count() == {("work", "succeeded"): 2}
+    assert timed.store.operations().count() == {("work", "succeeded"): 2}
 
     finish(1)
     timed.clock.move(days=40)
     timed.store.maintain(timedelta(days=7))
-    assert timed.store.count() == {}
+    assert timed.store.operations().count() == {}
 
 
 def test_a_locked_job_delays_its_own_outcome_and_no_other(pgq: PgQueuer, dsn: str) -> None:
