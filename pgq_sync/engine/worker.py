@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import socket
 import threading
 import time
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
@@ -13,10 +12,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from types import TracebackType
 from typing import Any
-from uuid import uuid4
 
 from pgq_sync.engine.completer import Completer
 from pgq_sync.engine.exit import stop_at_exit
+from pgq_sync.engine.identity import identify
 from pgq_sync.engine.keeper import Keeper
 from pgq_sync.engine.listener import Listener
 from pgq_sync.engine.mailbox import ENDED, IDLE, Mailbox
@@ -25,11 +24,9 @@ from pgq_sync.engine.scheduler import Scheduler
 from pgq_sync.engine.slots import Slots
 from pgq_sync.engine.threads import BackgroundThread
 from pgq_sync.entrypoints.registry import Registry
-from pgq_sync.errors import ConfigError
-from pgq_sync.models import Claim, Outcome, Peers, QueueExecutionMode, Settlement, WorkerInfo
+from pgq_sync.models import Claim, Outcome, Peers, QueueExecutionMode, Settlement
 from pgq_sync.settings import Settings
 from pgq_sync.storage.store import Store
-from pgq_sync.version import __version__
 
 logger = logging.getLogger("pgq_sync.engine")
 
@@ -71,7 +68,7 @@ class Worker:
         max_jobs: int | None,
         name: str | None,
     ) -> None:
-        self.info = _info(name, queues, _served(registry, entrypoints), settings.concurrency)
+        self.info = identify(registry, name=name, queues=queues, entrypoints=entrypoints, slots=settings.concurrency)
         self._store = store
         self._settings = settings
         self._mailbox = Mailbox()
@@ -256,38 +253,6 @@ class Worker:
 
     def _crashed(self, thread: str, error: BaseException) -> None:
         self._mailbox.put(error)
-
-
-def _info(name: str | None, queues: Sequence[str] | None, entrypoints: tuple[str, ...], slots: int) -> WorkerInfo:
-    host, pid = socket.gethostname(), os.getpid()
-    return WorkerInfo(
-        worker_id=uuid4(),
-        name=name or f"{host}:{pid}",
-        host=host,
-        pid=pid,
-        version=__version__,
-        queues=None if queues is None else tuple(sorted(set(_names("queues", queues)))),
-        entrypoints=entrypoints,
-        slots=slots,
-    )
-
-
-def _served(registry: Registry, entrypoints: Sequence[str] | None) -> tuple[str, ...]:
-    known = registry.names()
-    if entrypoints is not None:
-        _names("entrypoints", entrypoints)
-    unknown = [name for name in entrypoints or () if name not in known]
-    if unknown:
-        raise ConfigError(f"entrypoints {unknown} are not registered; known: {', '.join(known) or 'none'}")
-    if not known:
-        raise ConfigError("no entrypoint is registered: decorate a function with @pgq.entrypoint(...) before running a worker")
-    return tuple(sorted(set(entrypoints or known)))
-
-
-def _names(option: str, names: Sequence[str]) -> Sequence[str]:
-    if isinstance(names, str) or not names or not all(isinstance(name, str) for name in names):
-        raise ConfigError(f"{option}={names!r}: a list of names is accepted, or None for all")
-    return names
 
 
 def _released(claim: Claim) -> Outcome:
