@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -14,6 +15,7 @@ Payload = bytes | str | None
 OnConflict = Literal["raise", "skip", "existing", "replace"]
 DedupeUntil = Literal["finished", "started"]
 OnFailure = Literal["fail", "hold"]
+LimitScope = Literal["fleet", "worker"]
 
 
 class QueueExecutionMode(str, enum.Enum):
@@ -76,6 +78,7 @@ class Outcome:
     error: str | None = None  # JSON: one entry of the job's errors
     delay: timedelta = timedelta()  # of a retry
     keep: bool = True  # in history
+    written: bool = False  # already, in the handler's own transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +121,16 @@ class WorkerInfo:
     state: Literal["running", "stopping"] = "running"
     started_at: datetime | None = None
     beat_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limit:
+    """How much of an entrypoint may run at once, and how often it may start."""
+
+    concurrency_limit: int = 0  # 0: as many as there are slots
+    requests_per_second: float = math.inf
+    burst: float = math.inf  # how many may start at once after a pause
+    scope: LimitScope = "fleet"
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,9 +15,9 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 from uuid import UUID
 
-from pgq_sync.engine.runner import failure
+from pgq_sync.engine.entries import failure
 from pgq_sync.errors import StoreUnavailable
-from pgq_sync.models import Claim, Outcome, Settled, Settlement
+from pgq_sync.models import Claim, JobId, Outcome, Settled, Settlement
 
 logger = logging.getLogger("pgq_sync.engine")
 
@@ -51,7 +51,7 @@ class Completer:
         self._on_written = on_written
         self._outcomes: queue.SimpleQueue[Settlement | None] = queue.SimpleQueue()
         # The claims whose outcome is not written yet, by job. Whatever is not here under its fence is not written.
-        self._open: dict[int, int] = {}
+        self._open: dict[JobId, int] = {}
         self._lock = threading.Lock()  # of changes to what is open
 
     def expect(self, claims: Sequence[Claim]) -> None:
@@ -63,6 +63,11 @@ class Completer:
     def put(self, settlement: Settlement) -> None:
         """Takes an outcome. Of several for one claim the first counts."""
         self._outcomes.put(settlement)
+
+    @property
+    def claimed(self) -> list[JobId]:
+        """The jobs that are claimed and whose outcome is not written yet."""
+        return list(self._open)
 
     @property
     def idle(self) -> bool:
@@ -144,6 +149,10 @@ class Completer:
 
     def _settle(self, batch: Sequence[Settlement]) -> Settled:
         """Writes a batch; where one outcome spoils it, finds that one and writes the others."""
+        if any(each.outcome.written for each in batch):
+            written = Settled(written=[each for each in batch if each.outcome.written])
+            others = [each for each in batch if not each.outcome.written]
+            return _joined(written, self._settle(others)) if others else written
         try:
             return self._store.settle(self._worker_id, batch)
         except StoreUnavailable:

@@ -33,6 +33,7 @@ from pgq_sync.storage.memory_rows import MemoryRow, new_row
 from pgq_sync.storage.memory_schedules import MemorySchedules
 from pgq_sync.storage.memory_state import MemoryState
 from pgq_sync.storage.store import OWN, Clock
+from pgq_sync.storage.transactions import MemoryTransaction
 
 _MOST_ERRORS = 100  # of one job
 
@@ -61,6 +62,13 @@ class MemoryStore:
     def intake(self, connection: Any = OWN) -> Iterator[MemoryStore]:
         """The store itself; a connection changes nothing here, so that code under test may pass the one it has."""
         yield self
+
+    @contextmanager
+    def transaction(self) -> Iterator[MemoryTransaction]:
+        yield MemoryTransaction(self.intake)
+
+    def finish(self, connection: Any, settlement: Settlement) -> bool:
+        return bool(self.settle(settlement.claim.job.worker_id, [settlement]).written)
 
     def operations(self, connection: Any = OWN) -> MemoryOperations:
         return MemoryOperations(self._state)
