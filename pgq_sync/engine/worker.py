@@ -63,7 +63,7 @@ class Worker:
 
     def __init__(
         self,
-        store: Store,
+        store: Store,  # the worker's own, closed when it has stopped
         registry: Registry,
         settings: Settings,
         *,
@@ -237,6 +237,7 @@ class Worker:
                 self._threads[last].stop()
                 self._threads[last].join(max(deadline - time.monotonic(), _LAST_WORDS))
         self._keeper.deregister()
+        self._store.close()
 
     def _became_idle(self) -> None:
         self._idle.set()

@@ -49,7 +49,7 @@ class MemoryStore:
         self._state = MemoryState(clock)
         self.schedules = MemorySchedules(self, self._state.now)
 
-    def for_engine(self) -> MemoryStore:
+    def for_engine(self, *, handlers: int = 1) -> MemoryStore:
         return self
 
     def require_schema(self) -> None:
