@@ -15,6 +15,7 @@ import msgspec
 import psycopg
 
 from pgq_sync.models import Claim, Job, Peers, WorkerInfo
+from pgq_sync.storage.connections import require_writable
 from pgq_sync.storage.failures import translated
 from pgq_sync.storage.lanes import Found, LaneMemory, claim_order, serving
 from pgq_sync.storage.names import Names
@@ -133,6 +134,7 @@ class PostgresClaimer:
 
     def _look(self) -> None:
         rows = self._cursor.execute(self._sql["lanes"], {"now": self._clock()}).fetchall()
+        require_writable(self._connection)
         # The time after the answer: counted from before the question, a deferred lane would be claimed too early.
         now = time.monotonic()
         self._lanes.looked((Found((row[0], row[1], row[2]), row[3], row[4]) for row in rows), now)

@@ -243,6 +243,17 @@ def pooled(connection: psycopg.Connection[Any]) -> bool:
     return bool(rows[0][0] != connection.info.backend_pid)
 
 
+def require_writable(connection: psycopg.Connection[Any]) -> None:
+    """For whoever only asks for long: a server that has become read-only would go on answering, and nothing would come.
+
+    Raises:
+        psycopg.errors.ReadOnlySqlTransaction: the server said so with its last answer.
+    """
+    # PostgreSQL reports both without being asked.
+    if "on" in map(connection.info.parameter_status, ("default_transaction_read_only", "in_hot_standby")):
+        raise psycopg.errors.ReadOnlySqlTransaction("the server takes no writes any more")
+
+
 def _configure(connection: LimitedConnection, session: str = _SESSION) -> None:
     connection.answer_limit = ANSWER_LIMIT
     if pooled(connection):

@@ -22,23 +22,9 @@ _PASSING = (
     errors.InvalidSqlStatementName,
     errors.DuplicatePreparedStatement,
 )
-# Operational errors by psycopg's classes, but of the statement itself: it will fail again.
-_LASTING = (
-    errors.ProgramLimitExceeded,
-    errors.StatementTooComplex,
-    errors.TooManyColumns,
-    errors.TooManyArguments,
-    errors.TriggeredDataChangeViolation,
-    errors.SqlRoutineException,
-    errors.ModifyingSqlDataNotPermitted,
-    errors.ProhibitedSqlStatementAttempted,
-    errors.ReadingSqlDataNotPermitted,
-    errors.FunctionExecutedNoReturnStatement,
-    errors.SavepointException,
-    errors.InvalidSavepointSpecification,
-    errors.CantChangeRuntimeParam,
-    errors.UnsafeNewEnumValueUsage,
-)
+# By the beginning of the SQLSTATE: for psycopg operational errors too, but of the statement itself, which fails again.
+# Triggers, functions and savepoints, limits of the program, settings that cannot be set, new values of an enum.
+_LASTING = ("27", "2F", "38", "39", "3B", "54", "55P02", "55P04")
 _SCHEMA = (errors.UndefinedTable, errors.UndefinedColumn, errors.UndefinedFunction, errors.InvalidSchemaName)
 # The server is not the one to talk to any more, or has not the prepared statements that psycopg believes in: somebody
 # discarded them, or a pooler stands between that hides itself.
@@ -81,7 +67,9 @@ def spoils_connection(error: Exception) -> bool:
 
 
 def _passes(error: BaseException) -> bool:
-    return (isinstance(error, _PASSING) and not isinstance(error, _LASTING)) or _has_old_plan(error)
+    if isinstance(error, _PASSING):
+        return not (error.sqlstate or "").startswith(_LASTING)
+    return _has_old_plan(error)
 
 
 def _has_old_plan(error: BaseException) -> bool:

@@ -58,7 +58,7 @@ class LimitedConnection(psycopg.Connection[Any]):
         # not give that up in turn.
         if psycopg.capabilities.has_cancel_safe():
             try:
-                self.cancel_safe(timeout=_CANCEL_LIMIT)
+                self.cancel_safe(timeout=min(limit, _CANCEL_LIMIT))
             except psycopg.Error:
                 pass  # it does not
         self.close()

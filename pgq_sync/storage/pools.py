@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from pgq_sync.storage.failures import spoils_connection
 from pgq_sync.storage.limited import LimitedConnection
 
 _TIMEOUT = 10.0  # seconds to wait for a connection
+_TRY = 1.0  # seconds until it is looked whether the pool has one at all
 # What somebody may set on a connection, and the next one would find strange.
 _MANNERS = ("autocommit", "row_factory", "cursor_factory", "prepare_threshold", "isolation_level", "read_only", "deferrable")
 
@@ -62,12 +64,7 @@ class LazyPool:
             psycopg.OperationalError: none can be had.
         """
         pool = self._opened()
-        try:
-            connection = pool.getconn(timeout=_TIMEOUT)
-        except PoolTimeout:
-            # The pool does not tell why; one more try does, unless all its connections are only busy.
-            self._probe()
-            raise
+        connection = self._taken_from(pool)
         try:
             with connection:
                 yield connection
@@ -83,6 +80,19 @@ class LazyPool:
             pool, self._pool = self._pool, None
         if pool is not None:
             pool.close()
+
+    def _taken_from(self, pool: ConnectionPool[LimitedConnection]) -> LimitedConnection:
+        deadline = time.monotonic() + _TIMEOUT
+        while True:
+            try:
+                return pool.getconn(timeout=_TRY)
+            except PoolTimeout:
+                over = time.monotonic() >= deadline
+                # The pool does not tell why; one more try does. It is spared where all connections are only busy.
+                if over or not pool.get_stats()["pool_size"]:
+                    self._probe()
+                if over:
+                    raise
 
     def _opened(self) -> ConnectionPool[LimitedConnection]:
         pool = self._pool
@@ -105,9 +115,9 @@ class LazyPool:
             min_size=0,
             max_size=self._max_size,
             name=self._name,
-            # The delays between the tries of a pool double: left to itself, it would find a server that was away for
-            # minutes only minutes after its return. Whoever wants a connection makes it try anew.
-            reconnect_timeout=_TIMEOUT,
+            # The delays between a pool's own tries double: it would find a server that was away for minutes only minutes
+            # after its return. So it gives up soon, and whoever wants a connection makes it try anew.
+            reconnect_timeout=0,
             open=True,
         )
 

@@ -35,10 +35,7 @@ logfile = {folder}/log
 @contextmanager
 def bouncer(dsn: str, pool_size: int = 3) -> Iterator[str]:
     """The DSN of the same database through a PgBouncer that has `pool_size` connections to the server."""
-    binary = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
-    if binary is None:
-        missing = "pgbouncer is not installed: apt-get install pgbouncer"
-        pytest.fail(missing) if os.environ.get("CI") == "true" else pytest.skip(missing)
+    binary = _binary()
     folder = Path(tempfile.mkdtemp(prefix="pgq-sync-bouncer-"))
     try:
         config = _written(folder, dsn, pool_size)
@@ -52,6 +49,16 @@ def bouncer(dsn: str, pool_size: int = 3) -> Iterator[str]:
                 process.kill()
     finally:
         shutil.rmtree(folder)
+
+
+def _binary() -> str:
+    binary = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+    if binary is not None:
+        return binary
+    missing = "pgbouncer is not installed: apt-get install pgbouncer"
+    if os.environ.get("CI") == "true":
+        pytest.fail(missing)
+    pytest.skip(missing)
 
 
 def _written(folder: Path, dsn: str, pool_size: int) -> Path:
