@@ -59,14 +59,14 @@ class Attempt(Context):
         return super().connection if self._transaction is None else self._transaction.open()
 
     def check(self) -> None:
-        if self.guard is not None and self.guard.is_over:
+        if self.timed_out:
             raise JobTimeout(self._reason)
         super().check()
 
     def blamed(self, error: BaseException) -> BaseException:
         if isinstance(error, JobTimeout) and error.reason is None:
             error.args = (self._reason,)  # CPython raises a class, which knows nothing of this attempt
-        if not self.timed_out or not isinstance(error, Exception):
+        if self.guard is None or not self.guard.fired or not isinstance(error, Exception):
             return error
         timeout = JobTimeout(self._reason)
         timeout.__cause__ = error
@@ -74,7 +74,7 @@ class Attempt(Context):
 
     @property
     def timed_out(self) -> bool:
-        return self.guard is not None and self.guard.fired
+        return self.guard is not None and self.guard.is_over
 
     @property
     def in_transaction_since(self) -> float | None:
@@ -92,12 +92,12 @@ class Attempt(Context):
         try:
             return self.guard.run(handler)
         finally:
-            if self._transaction is not None and self.timed_out:
+            if self._transaction is not None and self.guard.fired:
                 # A cancel request on its way would hit whoever uses the connection next.
                 self._transaction.discard()
 
     def end_time(self) -> None:
-        """The deadline has come: stops the handler. From the watchdog's thread; to be called again until `timed_out`."""
+        """The deadline has come: stops the handler. From the watchdog's thread; to be called until the guard has fired."""
         if self.guard is None or not self.guard.fire():
             return
         self.cancelled.set()

@@ -14,6 +14,7 @@ import traceback
 from collections.abc import Callable
 
 from pgq_sync.engine.attempt import Attempt
+from pgq_sync.engine.guard import Guard
 from pgq_sync.engine.slots import Slot, Slots
 
 logger = logging.getLogger("pgq_sync.engine")
@@ -75,19 +76,21 @@ class Watchdog:
     def _look_after(self, slot: Slot, attempt: Attempt, now: float) -> float:
         """Does what is due for one attempt; tells when there will be more to do."""
         self._warn_of_transaction(attempt, now)
-        if attempt.guard is None or slot.stuck:
+        guard = attempt.guard
+        if guard is None:
             return math.inf
-        if now < attempt.guard.deadline:
-            return attempt.guard.deadline
-        if not attempt.timed_out:
+        if now < guard.deadline:
+            return guard.deadline
+        if not guard.fired:
             attempt.end_time()
-        stuck_at = attempt.guard.deadline + self._grace
-        if now >= stuck_at:
-            self._replace(slot, attempt, now)
-            return math.inf
-        return stuck_at if attempt.timed_out else min(now + _SOON, stuck_at)
+        stuck_at = guard.deadline + self._grace
+        if now < stuck_at:
+            return stuck_at if guard.fired else min(now + _SOON, stuck_at)
+        if not slot.stuck:
+            self._replace(slot, attempt, guard, now)
+        return math.inf
 
-    def _replace(self, slot: Slot, attempt: Attempt, now: float) -> None:
+    def _replace(self, slot: Slot, attempt: Attempt, guard: Guard, now: float) -> None:
         place = ""
 
         def set_aside(thread: int) -> None:
@@ -95,12 +98,12 @@ class Watchdog:
             place = _place(thread)
             self._slots.set_aside(slot)
 
-        if attempt.guard is None or not attempt.guard.while_armed(set_aside):
+        if not guard.while_armed(set_aside):
             return
-        job, timeout = attempt.job, attempt.guard.timeout
+        job = attempt.job
         logger.error(
             "job %s of %s is stuck: it has run for %.1f s with a timeout of %g s, and hangs in %s",
-            *(job.id, job.entrypoint, now - attempt.started, timeout, place),
+            *(job.id, job.entrypoint, now - attempt.started, guard.timeout, place),
             extra={"job_id": job.id, "entrypoint": job.entrypoint},
         )
         if not self._slots.replace() and not self._gave_up:

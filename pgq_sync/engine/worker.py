@@ -27,7 +27,7 @@ from pgq_sync.engine.slots import Slots
 from pgq_sync.engine.threads import BackgroundThread
 from pgq_sync.engine.watchdog import Watchdog
 from pgq_sync.entrypoints.registry import Registry
-from pgq_sync.models import Claim, JobId, Outcome, Peers, QueueExecutionMode, Settlement
+from pgq_sync.models import Claim, Outcome, Peers, QueueExecutionMode, Settlement
 from pgq_sync.settings import Settings
 from pgq_sync.storage.store import Store
 
@@ -85,9 +85,8 @@ class Worker:
         self._idle = threading.Event()  # set when the last running job of a stopping worker has finished
         self._report = WorkReport({})
 
-        worker_id = self.info.worker_id
         self._listener = Listener(store, self.info, settings.poll_interval, mode, max_jobs, lambda: self._mailbox.put(ENDED))
-        self._completer = Completer(store, worker_id, self._listener.written)
+        self._completer = Completer(store, self.info.worker_id, self._listener.written)
         self._watchdog = Watchdog(lambda: self._mailbox.put(EXHAUSTED))
         self._runner = Runner(registry, store, resources, produce, settings.max_rescues, self._watchdog.expect)
         self._slots = Slots(
@@ -100,20 +99,22 @@ class Worker:
         )
         self._listener.serve(self._slots, self._completer)
         self._watchdog.watch(self._slots)
-        self._canceller = Canceller(lambda: self._completer.claimed, getattr(store, "cancel_requests", _nobody), self._slots)
+        requests = getattr(store, "cancel_requests", lambda ids: ())
+        self._canceller = Canceller(lambda: self._completer.claimed, requests, self._slots)
         self._keeper = Keeper(
             store, self.info, settings.beat_interval, settings.liveness_limit, settings.retention, self._on_beat
         )
-        self._threads = {
-            "listener": BackgroundThread("pgq-listener", self._listener.run, self._crashed),
-            "completer": BackgroundThread("pgq-completer", self._completer.run, self._crashed),
-            "keeper": BackgroundThread("pgq-keeper", self._keeper.run, self._crashed),
-            "watchdog": BackgroundThread("pgq-watchdog", self._watchdog.run, self._crashed),
-            "canceller": BackgroundThread("pgq-canceller", self._canceller.run, self._crashed),
-        }
         self._scheduler = Scheduler(store.schedules, registry)
+        loops = {
+            "listener": self._listener.run,
+            "completer": self._completer.run,
+            "keeper": self._keeper.run,
+            "watchdog": self._watchdog.run,
+            "canceller": self._canceller.run,
+        }
         if scheduler and mode is QueueExecutionMode.continuous:
-            self._threads["scheduler"] = BackgroundThread("pgq-scheduler", self._scheduler.run, self._crashed)
+            loops["scheduler"] = self._scheduler.run
+        self._threads = {name: BackgroundThread(f"pgq-{name}", loop, self._crashed) for name, loop in loops.items()}
 
     @property
     def listening(self) -> threading.Event:
@@ -145,9 +146,8 @@ class Worker:
         self._slots.start()
         for thread in self._threads.values():
             thread.start()
-        logger.info(
-            "worker %s started: %s slots, entrypoints %s", self.info.name, self.info.slots, ", ".join(self.info.entrypoints)
-        )
+        served = ", ".join(self.info.entrypoints)
+        logger.info("worker %s started: %s slots, entrypoints %s", self.info.name, self.info.slots, served)
 
     def request_stop(self) -> None:
         """Makes `run` stop; returns at once. May be called from a signal's handler."""
@@ -292,10 +292,6 @@ class Worker:
 
     def _crashed(self, thread: str, error: BaseException) -> None:
         self._mailbox.put(error)
-
-
-def _nobody(ids: Sequence[JobId]) -> Sequence[JobId]:
-    return ()
 
 
 def _seconds(timeout: timedelta | float | None, default: timedelta) -> float:

@@ -93,7 +93,8 @@ class PostgresStore:
         # Not prepared: the session's settings are the handler's, so each plan must fit the table as it is now.
         own = isinstance(connection, psycopg.Connection)
         session = PsycopgSession(connection, prepare=False) if own else bind(connection)
-        claims = self._claims(settlement.claim.job.worker_id, [settlement])
+        worker_id = settlement.claim.job.worker_id
+        claims = self._claims(worker_id, [settlement]) | {"worker_id": str(worker_id)}  # which every driver can send
         return bool(session.run(self._sql["hold"], claims) and session.run(self._sql["finish"], claims | _finish([settlement])))
 
     def _have_partition(self) -> None:
