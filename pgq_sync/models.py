@@ -96,11 +96,57 @@ class Settled:
 
 
 @dataclass(frozen=True, slots=True)
+class Claimed:
+    """What a claim brought."""
+
+    plain: Sequence[Claim] = ()  # they may wait for a slot
+    careful: Sequence[Claim] = ()  # limited, or in quarantine: to be started at once
+
+    def __len__(self) -> int:
+        return len(self.plain) + len(self.careful)
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How many jobs a worker can take."""
+
+    ahead: int  # with those that would wait for a slot a moment
+    now: int = 0  # that would start at once: limited jobs and those in quarantine are not claimed ahead
+    quarantine: bool = False  # whether one of those in quarantine may be among them
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limit:
+    """How much of an entrypoint may run."""
+
+    concurrency_limit: int = 0  # at once; 0: any number
+    requests_per_second: float | None = None  # starts, over time; None: any number
+    burst: float | None = None  # starts at once after a time without any
+    scope: Literal["fleet", "worker"] = "fleet"  # within which it is counted
+
+
+@dataclass(frozen=True, slots=True)
 class Peers:
     """A worker's place among the living workers that serve the same entrypoints and queues."""
 
     rank: int = 0
     count: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """What a worker learns from its sign of life."""
+
+    peers: Peers = Peers()
+    overdue_in: float | None = None  # seconds until the most silent of the others counts as dead; None: there are none
+
+
+@dataclass(frozen=True, slots=True)
+class Rescued:
+    """A worker that was found dead."""
+
+    worker: str  # its name
+    jobs: int  # that it had claimed, and that wait again
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +162,7 @@ class WorkerInfo:
     entrypoints: tuple[str, ...]
     slots: int
     state: Literal["running", "stopping"] = "running"
+    liveness_limit: timedelta = timedelta(seconds=15)  # of silence, after which its jobs are taken over
     started_at: datetime | None = None
     beat_at: datetime | None = None
 

@@ -10,9 +10,10 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import chain
 
 from pgq_sync.entrypoints.context import Context
-from pgq_sync.models import Claim, Outcome, Settlement
+from pgq_sync.models import Claim, Claimed, JobId, Outcome, Room, Settlement
 
 AHEAD = 0.2  # seconds of work to claim beyond the idle slots
 MOST = 1_000  # jobs in one claim, and claimed ahead
@@ -67,7 +68,11 @@ class Slots:
         self._pool = ThreadPoolExecutor(size + max_stuck, thread_name_prefix="pgq-slot")
         self._loops: list[Future[None]] = []
         self._lock = threading.Lock()  # of everything below
+        self._closed = False
         self._handed = 0
+        self._wanted = False  # whether the next slot that finishes is to wait for a limited job
+        self._reserved = 0  # slots that do
+        self._promised: queue.SimpleQueue[Claim | None] = queue.SimpleQueue()  # for them: a job, or leave to go on
         self._ahead = 0  # how many jobs to claim beyond the idle slots
         self._low_water = 0  # at so few waiting jobs it is time to claim again
         self._duration: float | None = None  # moving average of a job's seconds
@@ -76,19 +81,43 @@ class Slots:
     def start(self) -> None:
         self._loops = [self._pool.submit(self._loop, slot) for slot in self._slots]
 
-    def hand(self, claims: Sequence[Claim]) -> None:
-        """Gives claimed jobs to the slots. Listener thread only."""
+    def hand(self, claimed: Claimed) -> None:
+        """Gives claimed jobs to the slots, and frees those that were reserved in vain. Listener thread only."""
         with self._lock:
-            self._handed += len(claims)
-        for claim in claims:
+            self._handed += len(claimed)
+            reserved, self._reserved = self._reserved, 0
+        careful = list(claimed.careful)
+        for _ in range(reserved):
+            self._promised.put(careful.pop(0) if careful else None)
+        for claim in chain(careful, claimed.plain):
             self._waiting.put(claim)
 
-    def room(self) -> int:
+    def room(self, quarantine: bool = False) -> Room:
         """How many jobs to claim now: for the idle slots, and ahead as far as jobs are short."""
         with self._lock:
             self._account()
             in_flight = self._handed - sum(slot.finished for slot in self._slots)
-            return min(len(self._slots) + self._ahead - in_flight, self._batch_size or MOST)
+            now = max(len(self._slots) - in_flight, self._reserved)
+            most = self._batch_size or MOST
+            return Room(min(max(len(self._slots) + self._ahead - in_flight, now), most), min(now, most), quarantine)
+
+    def reserve(self) -> None:
+        """Has the next slot that finishes wait for a limited job, rather than take one that was claimed ahead."""
+        with self._lock:
+            self._wanted = not self._closed
+
+    def disown(self, claims: Sequence[Claim]) -> list[Claim]:
+        """Asks jobs that are no longer ours to stop; returns those that have not started, and will not."""
+        lost = {(claim.job.id, claim.fence) for claim in claims}
+        if not lost:
+            return []
+        self._cancel(lost)
+        waiting = self.take_back()
+        ours = [claim for claim in waiting if (claim.job.id, claim.fence) not in lost]
+        self.hand(Claimed(plain=ours))
+        # What a slot has taken meanwhile is found by the second look.
+        self._cancel(lost)
+        return [claim for claim in waiting if (claim.job.id, claim.fence) in lost]
 
     def take_back(self, most: int | None = None) -> list[Claim]:
         """Claimed jobs that have not started, at most so many; they will not start here any more."""
@@ -121,6 +150,9 @@ class Slots:
             if last:
                 on_end()
 
+        with self._lock:
+            self._closed, self._wanted = True, False
+        self.hand(Claimed())
         for loop in self._loops:
             loop.add_done_callback(ended)
             self._waiting.put(None)
@@ -137,8 +169,14 @@ class Slots:
                     context.cancelled.set()
         return running
 
+    def _cancel(self, claims: set[tuple[JobId, int]]) -> None:
+        for slot in self._slots:
+            claim, context = slot.claim, slot.context
+            if claim is not None and context is not None and (claim.job.id, claim.fence) in claims:
+                context.cancelled.set()
+
     def _loop(self, slot: Slot) -> None:
-        while (claim := self._waiting.get()) is not None:
+        while (claim := (self._wanted and self._promise()) or self._waiting.get()) is not None:
             slot.since = started = time.monotonic()
             slot.claim = claim
             outcome = self._run(claim, slot.enter)
@@ -149,6 +187,16 @@ class Slots:
             slot.claim = slot.context = None
             if self._waiting.qsize() <= self._low_water:
                 self._on_room()
+
+    def _promise(self) -> Claim | None:
+        """The limited job that the listener now claims for this slot; None if there is none."""
+        with self._lock:
+            if not self._wanted:
+                return None
+            self._wanted = False
+            self._reserved += 1
+        self._on_room()
+        return self._promised.get()
 
     def _account(self) -> None:
         """Learns from what finished since the last time how far ahead to claim."""

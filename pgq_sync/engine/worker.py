@@ -18,6 +18,7 @@ from uuid import uuid4
 from pgq_sync.engine.completer import Completer
 from pgq_sync.engine.exit import stop_at_exit
 from pgq_sync.engine.keeper import Keeper
+from pgq_sync.engine.limits import LocalLimits
 from pgq_sync.engine.listener import Listener
 from pgq_sync.engine.mailbox import ENDED, IDLE, Mailbox
 from pgq_sync.engine.runner import Runner, failure
@@ -28,7 +29,7 @@ from pgq_sync.entrypoints.registry import Registry
 from pgq_sync.errors import ConfigError
 from pgq_sync.models import Claim, Outcome, Peers, QueueExecutionMode, Settlement, WorkerInfo
 from pgq_sync.settings import Settings
-from pgq_sync.storage.store import Store
+from pgq_sync.storage.store import Claimer, Store
 from pgq_sync.version import __version__
 
 logger = logging.getLogger("pgq_sync.engine")
@@ -71,7 +72,7 @@ class Worker:
         max_jobs: int | None,
         name: str | None,
     ) -> None:
-        self.info = _info(name, queues, _served(registry, entrypoints), settings.concurrency)
+        self.info = _info(name, queues, _served(registry, entrypoints), settings)
         self._store = store
         self._settings = settings
         self._mailbox = Mailbox()
@@ -81,7 +82,10 @@ class Worker:
         self._report = WorkReport({})
 
         worker_id = self.info.worker_id
-        self._listener = Listener(store, self.info, settings.poll_interval, mode, max_jobs, lambda: self._mailbox.put(ENDED))
+        limits = LocalLimits({})
+        self._listener = Listener(
+            *(store, self.info, limits, settings.poll_interval, mode, max_jobs), on_end=lambda: self._mailbox.put(ENDED)
+        )
         self._completer = Completer(store, worker_id, self._listener.written)
         self._slots = Slots(
             settings.concurrency,
@@ -91,10 +95,8 @@ class Worker:
             batch_size=settings.batch_size,
             max_stuck=settings.max_stuck,
         )
-        self._listener.serve(self._slots, self._completer)
-        self._keeper = Keeper(
-            store, self.info, settings.beat_interval, settings.liveness_limit, settings.retention, self._on_beat
-        )
+        self._keeper = Keeper(store, self.info, settings.beat_interval, settings.retention, self._on_beat)
+        self._listener.serve(self._slots, self._completer, self._connected, lambda: None)
         self._threads = {
             "listener": BackgroundThread("pgq-listener", self._listener.run, self._crashed),
             "completer": BackgroundThread("pgq-completer", self._completer.run, self._crashed),
@@ -127,13 +129,15 @@ class Worker:
             if "scheduler" in self._threads:
                 self._scheduler.declare()
         except BaseException:
-            self._keeper.deregister()
+            self._keeper.deregister(clean=True)
             raise
-        self._started = True
-        stop_at_exit(self)
-        self._slots.start()
-        for thread in self._threads.values():
-            thread.start()
+        with self._stop_lock:
+            # A stop from another thread finds all of them started.
+            self._started = True
+            stop_at_exit(self)
+            self._slots.start()
+            for thread in self._threads.values():
+                thread.start()
         logger.info(
             "worker %s started: %s slots, entrypoints %s", self.info.name, self.info.slots, ", ".join(self.info.entrypoints)
         )
@@ -208,7 +212,7 @@ class Worker:
             if last in self._threads:
                 self._threads[last].stop()
                 self._threads[last].join(max(deadline - time.monotonic(), _LAST_WORDS))
-        self._keeper.deregister()
+        self._keeper.deregister(clean=self._completer.idle and not self._listener.in_doubt)
         self._report = WorkReport(dict(self._completer.counts), requeued)
         self._mailbox.put(ENDED)  # to a thread that waits in `run` while another one has stopped the worker
         logger.info("worker %s stopped after %.1f s: %s", self.info.name, time.monotonic() - started, self._report)
@@ -254,11 +258,14 @@ class Worker:
             finally:
                 self._stop_lock.release()
 
+    def _connected(self, claimer: Claimer) -> None:
+        self._keeper.shown_by(exclusive=claimer.exclusive)
+
     def _crashed(self, thread: str, error: BaseException) -> None:
         self._mailbox.put(error)
 
 
-def _info(name: str | None, queues: Sequence[str] | None, entrypoints: tuple[str, ...], slots: int) -> WorkerInfo:
+def _info(name: str | None, queues: Sequence[str] | None, entrypoints: tuple[str, ...], settings: Settings) -> WorkerInfo:
     host, pid = socket.gethostname(), os.getpid()
     return WorkerInfo(
         worker_id=uuid4(),
@@ -268,7 +275,8 @@ def _info(name: str | None, queues: Sequence[str] | None, entrypoints: tuple[str
         version=__version__,
         queues=None if queues is None else tuple(sorted(set(_names("queues", queues)))),
         entrypoints=entrypoints,
-        slots=slots,
+        slots=settings.concurrency,
+        liveness_limit=settings.liveness_limit,
     )
 
 

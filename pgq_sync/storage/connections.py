@@ -227,6 +227,12 @@ def connect(dsn: str, role: str) -> psycopg.Connection[Any]:
     return connection
 
 
+def pooled(connection: psycopg.Connection[Any]) -> bool:
+    """Whether a pooler stands between: it makes up the process id that it tells its clients."""
+    ((pid,),) = connection.execute("select pg_backend_pid()")
+    return bool(pid != connection.info.backend_pid)
+
+
 def _configure(connection: psycopg.Connection[Any]) -> None:
     connection.execute(_SESSION)
 
