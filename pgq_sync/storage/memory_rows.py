@@ -37,6 +37,7 @@ class MemoryRow:
     errors: tuple[Any, ...] = ()
     result: str | None = None
     requeued_from: JobId | None = None
+    requeued_as: JobId | None = None
 
     @property
     def lane(self) -> Key:
@@ -74,6 +75,7 @@ class MemoryRow:
             errors=list(self.errors),
             result=_loads(self.result),
             requeued_from=self.requeued_from,
+            requeued_as=self.requeued_as,
         )
 
 
