@@ -18,6 +18,7 @@ from pgq_sync.models import OnFailure, QueueExecutionMode
 from pgq_sync.settings import Settings
 from pgq_sync.storage.connections import Connections, ForeignConnection, ForeignPool, OwnPool
 from pgq_sync.storage.jobs import JobBook
+from pgq_sync.storage.limit_book import LimitBook
 from pgq_sync.storage.memory import MemoryStore
 from pgq_sync.storage.names import Names
 from pgq_sync.storage.postgres import PostgresStore
@@ -107,8 +108,13 @@ class PgQueuer(Producer):
 
     @property
     def jobs(self) -> JobBook:
-        """The jobs themselves: get, find, count, requeue."""
+        """The jobs themselves: get, find, held, count, requeue, cancel, delete, purge."""
         return JobBook(self.store.operations())
+
+    @property
+    def limits(self) -> LimitBook:
+        """What the fleet is limited to: list, pause, resume."""
+        return LimitBook(self.store.limits)
 
     @property
     def schema(self) -> Schema:

@@ -178,6 +178,38 @@ class DeclaredSchedule:
     priority: int
 
 
+@dataclass(frozen=True, slots=True)
+class DeclaredLimit:
+    """What an entrypoint is limited to over the whole fleet."""
+
+    entrypoint: str
+    concurrency_limit: int = 0  # 0: no limit
+    requests_per_second: float | None = None  # None: no limit
+    burst: float | None = None  # how many may start at once; None: one second's worth, and at least one
+
+
+@dataclass(frozen=True, slots=True)
+class LimitChange:
+    """A declaration that took the place of another one."""
+
+    before: DeclaredLimit
+    after: DeclaredLimit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitRecord:
+    """A limit or a pause, and how it stands now."""
+
+    entrypoint: str | None  # None: all of them
+    queue: str | None  # None: all of them
+    concurrency_limit: int  # 0: no limit
+    requests_per_second: float | None  # None: no limit
+    burst: float | None
+    tokens: float | None  # how many may start at this moment as far as requests_per_second goes
+    running: int
+    paused_at: datetime | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobRecord:
     """A job wherever it is, waiting or long finished."""
@@ -199,6 +231,7 @@ class JobRecord:
     errors: Sequence[Mapping[str, Any]]
     result: Any
     requeued_from: JobId | None
+    requeued_as: JobId | None  # of a failed job: the one that took its place
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,5 +239,24 @@ class RequeueResult:
     """What `requeue` did with each of the given ids."""
 
     requeued: Mapping[JobId, JobId]  # old id -> the id under which the job waits now
+    already: Mapping[JobId, JobId]  # failed jobs that were requeued before -> the id that they got then
     conflicts: Sequence[JobId]  # their dedupe key is taken by another unfinished job
     unknown: Sequence[JobId]  # neither held nor failed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelResult:
+    """What `cancel` did with each of the given ids."""
+
+    ended: Sequence[JobId]  # they waited, and will not run
+    asked: Sequence[JobId]  # they run, and were asked to end
+    unknown: Sequence[JobId]  # finished, or never there
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeleteResult:
+    """What `delete` did with each of the given ids."""
+
+    deleted: Sequence[JobId]  # they waited and went to history as deleted, or were finished and are forgotten
+    refused: Sequence[JobId]  # they run: `cancel` asks them to end
+    unknown: Sequence[JobId]

@@ -26,6 +26,7 @@ from pgq_sync.models import (
 )
 from pgq_sync.storage.intake import CheckedJob
 from pgq_sync.storage.memory_claimer import MemoryClaimer
+from pgq_sync.storage.memory_limits import MemoryLimits
 from pgq_sync.storage.memory_operations import MemoryOperations
 from pgq_sync.storage.memory_rows import MemoryRow, new_row
 from pgq_sync.storage.memory_schedules import MemorySchedules
@@ -47,6 +48,7 @@ class MemoryStore:
     def __init__(self, clock: Clock | None = None) -> None:
         self._state = MemoryState(clock)
         self.schedules = MemorySchedules(self, self._state.now)
+        self.limits = MemoryLimits(self._state)
 
     def for_engine(self) -> MemoryStore:
         return self
@@ -61,6 +63,13 @@ class MemoryStore:
     def intake(self, connection: Any = OWN) -> Iterator[MemoryStore]:
         """The store itself; a connection changes nothing here, so that code under test may pass the one it has."""
         yield self
+
+    def cancel_requests(self, ids: Sequence[int]) -> set[JobId]:
+        with self._state.lock:
+            return self._state.requests.intersection(map(JobId, ids))
+
+    def end_cancelled(self) -> int:
+        return self.operations().end_requested()
 
     def operations(self, connection: Any = OWN) -> MemoryOperations:
         return MemoryOperations(self._state)

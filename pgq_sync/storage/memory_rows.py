@@ -38,6 +38,7 @@ class MemoryRow:
     errors: tuple[Any, ...] = ()
     result: str | None = None
     requeued_from: JobId | None = None
+    requeued_as: JobId | None = None
 
     @property
     def lane(self) -> MemoryKey:
@@ -75,6 +76,7 @@ class MemoryRow:
             errors=list(self.errors),
             result=_loads(self.result),
             requeued_from=self.requeued_from,
+            requeued_as=self.requeued_as,
         )
 
 

@@ -12,6 +12,7 @@ from typing import Protocol
 from uuid import UUID
 
 from pgq_sync.models import JobId, WorkerInfo
+from pgq_sync.storage.limit_rows import ANY, LimitRow
 from pgq_sync.storage.memory_rows import MemoryKey, MemoryRow
 from pgq_sync.storage.store import Clock
 from pgq_sync.storage.waker import Wakeable
@@ -38,6 +39,8 @@ class MemoryState:
         # Heaps by (execute_after, id), those of jobs in quarantine apart. An entry whose job is no longer queued for that
         # time is skipped when it comes up.
         self.lanes: defaultdict[MemoryKey, list[tuple[datetime, JobId]]] = defaultdict(list)
+        self.limits: dict[tuple[str, str], LimitRow] = {}  # by (entrypoint, queue)
+        self.requests: set[JobId] = set()  # jobs that were asked to end
         self.workers: dict[UUID, WorkerInfo] = {}
         self.claimers: list[MemoryListener] = []
         self._clock = clock
@@ -76,6 +79,11 @@ class MemoryState:
         """Lets others enqueue under the job's dedupe key again."""
         if row.dedupe_key is not None and self.keys.get(row.dedupe_key) == row.id:
             del self.keys[row.dedupe_key]
+
+    def paused(self, entrypoint: str, queue: str) -> bool:
+        """Whether jobs of this entrypoint in this queue are not to be claimed."""
+        rows = (self.limits.get(key) for key in ((entrypoint, ANY), (ANY, queue), (entrypoint, queue)))
+        return any(row is not None and row.paused_at is not None for row in rows)
 
     def wake(self) -> None:
         """Has every claimer look."""

@@ -22,8 +22,9 @@ from pgq_sync.models import (
 from pgq_sync.storage.claimer import PostgresClaimer
 from pgq_sync.storage.connections import Connections
 from pgq_sync.storage.database import Row, Session, bind
-from pgq_sync.storage.failures import translated
+from pgq_sync.storage.failures import lacks_partition, translated
 from pgq_sync.storage.inserts import PostgresIntake
+from pgq_sync.storage.limits import PostgresLimits
 from pgq_sync.storage.names import Names
 from pgq_sync.storage.operations import PostgresOperations
 from pgq_sync.storage.schedules import PostgresSchedules
@@ -63,13 +64,17 @@ class PostgresStore:
     def schedules(self) -> PostgresSchedules:
         return PostgresSchedules(self._connections, self._names, self._clock)
 
+    @property
+    def limits(self) -> PostgresLimits:
+        return PostgresLimits(self._connections, self._names, self._clock)
+
     @contextmanager
     def intake(self, connection: Any = OWN) -> Iterator[PostgresIntake]:
         with self._session(connection) as session:
             yield PostgresIntake(session, self._names, self._clock)
 
     def operations(self, connection: Any = OWN) -> PostgresOperations:
-        return PostgresOperations(lambda: self._session(connection), self._names, self._clock)
+        return PostgresOperations(lambda: self._session(connection), self._names, self._clock, self._make_partitions)
 
     @contextmanager
     def claimer(
@@ -87,12 +92,24 @@ class PostgresStore:
         try:
             return self._settle(worker_id, settlements, again)
         except psycopg.errors.CheckViolation as error:
-            if error.diag.constraint_name:
+            if not lacks_partition(error):
                 raise
-            # No partition of history takes this day. What was written is rolled back by now, and written again.
-            with translated(), self._connections.session() as session:
-                session.run(self._sql["maintain"], {"now": self._clock(), "retention": None})
+            # What was written is rolled back by now, and written again.
+            with translated():
+                self._make_partitions()
             return self._settle(worker_id, settlements, again=True)
+
+    def cancel_requests(self, ids: Sequence[int]) -> set[JobId]:
+        with translated(), self._connections.session() as session:
+            return {row[0] for row in session.run(self._sql["requests"], {"ids": list(ids)})}
+
+    def end_cancelled(self) -> int:
+        with translated():
+            return self.operations().end_requested()
+
+    def _make_partitions(self) -> None:
+        with self._connections.for_engine().session() as session:
+            session.run(self._sql["maintain"], {"now": self._clock(), "retention": None})
 
     def _settle(self, worker_id: UUID, settlements: Sequence[Settlement], again: bool) -> Settled:
         finishing = [each for each in settlements if each.outcome.status in _FINISHING]

@@ -13,11 +13,16 @@ from uuid import UUID
 
 from pgq_sync.models import (
     Beat,
+    CancelResult,
     Claim,
     Claimed,
+    DeclaredLimit,
     DeclaredSchedule,
+    DeleteResult,
     JobId,
     JobRecord,
+    LimitChange,
+    LimitRecord,
     OnConflict,
     Peers,
     RequeueResult,
@@ -35,6 +40,10 @@ Clock = Callable[[], datetime | None]
 
 OWN: Any = object()
 """In place of a caller's connection: one of the store's own. Not None, which a caller may pass by mistake."""
+
+WAITING = ("queued", "held")
+CANCELLED_WAITING = '{"type": "Cancelled", "message": "it was cancelled while it waited"}'
+"""The entry in the errors of a job that is cancelled and does not run."""
 
 NextTick = Callable[[DeclaredSchedule, datetime], datetime]
 
@@ -162,6 +171,18 @@ class Jobs(Protocol):
             again: they may be written already, by an earlier call whose answer was lost.
         """
 
+    def cancel_requests(self, ids: Sequence[int]) -> set[JobId]:
+        """Which of these claimed jobs were asked to end."""
+
+    def end_cancelled(self) -> int:
+        """Ends as cancelled the jobs that wait although they were asked to end: put back just before the request, say.
+
+        Forgets what finished jobs were asked, too. What somebody else has locked is left for the next time.
+
+        Returns:
+            How many jobs it ended.
+        """
+
     def operations(self, connection: Any = OWN) -> Operations:
         """What an operator may ask: on the caller's `connection`, or on one of the store's own."""
 
@@ -172,6 +193,18 @@ class Operations(Protocol):
     def requeue(self, ids: Iterable[int], *, reset_attempts: bool = True) -> RequeueResult:
         """Puts held jobs back, and failed ones that are still in history under new ids."""
 
+    def cancel(self, ids: Iterable[int]) -> CancelResult:
+        """Ends jobs that wait, and asks running ones to end."""
+
+    def delete(self, ids: Iterable[int]) -> DeleteResult:
+        """Moves jobs that wait to history as deleted, and removes finished ones from it."""
+
+    def purge(self, status: str, *, entrypoint: str | None, older_than: timedelta) -> int:
+        """Deletes all jobs of a status but running, enqueued or finished so long ago; tells how many."""
+
+    def count_purgeable(self, status: str, *, entrypoint: str | None, older_than: timedelta) -> int:
+        """How many jobs `purge` would delete now."""
+
     def get(self, job_id: int) -> JobRecord | None:
         """One job, unfinished or in history."""
 
@@ -180,11 +213,17 @@ class Operations(Protocol):
     ) -> list[JobRecord]:
         """Jobs, the latest first."""
 
+    def held(self, *, entrypoint: str | None = None, limit: int = 25) -> list[JobRecord]:
+        """Jobs that wait for a person, the latest first."""
+
     def count(self) -> Mapping[tuple[str, str], int]:
         """How many jobs there are by (entrypoint, status), history included."""
 
     def latencies(self) -> tuple[float, float, float] | None:
         """Median, 95th and 99th percentile from due to claimed, in seconds, over the finished jobs; None without any."""
+
+    def now(self) -> datetime:
+        """What the store's clock says."""
 
 
 class Fleet(Protocol):
@@ -233,12 +272,40 @@ class Schedules(Protocol):
         """
 
 
+class Limits(Protocol):
+    """What the fleet may run at once and in a second, and what it may not run at all. None stands for any name."""
+
+    def pause(self, *, entrypoint: str | None, queue: str | None) -> bool:
+        """Has no worker claim these jobs until `resume`; tells whether that is new."""
+
+    def resume(self, *, entrypoint: str | None, queue: str | None) -> bool:
+        """Takes back a `pause` of the same names; tells whether there was one."""
+
+    def records(self) -> list[LimitRecord]:
+        """Every limit and pause."""
+
+    def declare(self, limits: Sequence[DeclaredLimit], unlimited: Sequence[str]) -> list[LimitChange]:
+        """Notes what a starting worker's entrypoints are limited to; the latest declaration holds.
+
+        Args:
+            limits: one per limited entrypoint.
+            unlimited: the worker's other entrypoints; earlier limits of theirs are lifted. Pauses stay.
+
+        Returns:
+            The earlier declarations that said something else.
+        """
+
+
 class Store(Jobs, Fleet, Protocol):
     """All of it."""
 
     @property
     def schedules(self) -> Schedules:
         """The schedules."""
+
+    @property
+    def limits(self) -> Limits:
+        """The limits and pauses."""
 
     def for_engine(self) -> Store:
         """The same store as a worker uses it: never on a connection that the caller works on."""

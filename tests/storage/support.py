@@ -11,8 +11,9 @@ from uuid import uuid4
 
 import psycopg
 
+from pgq_sync import JobRecord, PgQueuer
 from pgq_sync.engine.limits import LocalLimits
-from pgq_sync.models import Claim, Limit, Outcome, Room, Settled, Settlement, WorkerInfo
+from pgq_sync.models import Claim, JobId, Limit, Outcome, Room, Settled, Settlement, WorkerInfo
 from pgq_sync.storage.names import Names
 from pgq_sync.storage.store import Claimer, Store
 from tests.waiting import wait_until
@@ -65,6 +66,23 @@ def hand(
     who = worker(*entrypoints, queues=queues)
     with store.claimer(who, POLL_INTERVAL, LocalLimits(limits or {}), lambda: None) as claimer:
         yield Hand(store, who, claimer)
+
+
+def ended(pgq: PgQueuer, status: Any, entrypoint: str = "work", **options: Any) -> JobId:
+    """A new job whose attempt ended so."""
+    job_id: JobId = pgq.enqueue(entrypoint, "data", **options)
+    with hand(pgq.store, entrypoint) as one:
+        claims = one.claim()
+        assert [claim.job.id for claim in claims] == [job_id]
+        one.settle(claims, status, error='{"reason": "test"}')
+    return job_id
+
+
+def record(pgq: PgQueuer, job_id: int) -> JobRecord:
+    """A job that must be there."""
+    found = pgq.jobs.get(job_id)
+    assert found is not None
+    return found
 
 
 class MovableClock:

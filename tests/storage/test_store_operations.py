@@ -1,4 +1,4 @@
-"""What every store does for operators and the fleet: putting jobs back, looking them up, beats, forgetting."""
+"""What every store does for operators and the fleet: looking jobs up, beats, forgetting."""
 
 from __future__ import annotations
 
@@ -10,115 +10,13 @@ import psycopg
 import pytest
 
 from pgq_sync import NewJob, PgQueuer
-from pgq_sync.models import JobId, Peers
+from pgq_sync.models import Peers
 from tests.storage.conftest import Timed
 from tests.storage.support import hand, query, worker
 
 
-def _ended(pgq: PgQueuer, status: Any, **options: Any) -> JobId:
-    """A new job whose attempt ended so."""
-    job_id: JobId = pgq.enqueue("work", "data", **options)
-    with hand(pgq.store, "work") as one:
-        claims = one.claim()
-        assert [claim.job.id for claim in claims] == [job_id]
-        one.settle(claims, status, error='{"reason": "test"}')
-    return job_id
-
-
-def test_a_held_job_is_put_back_under_its_own_id(either: PgQueuer) -> None:
-    job_id = _ended(either, "held", headers={"a": 1}, dedupe_key="k", priority=2)
-
-    result = either.jobs.requeue([job_id])
-
-    assert result.requeued == {job_id: job_id}
-    assert (list(result.conflicts), list(result.unknown)) == ([], [])
-    with hand(either.store, "work") as one:
-        job = one.claim_one().job
-    assert (job.id, job.attempt, job.payload, job.headers, job.dedupe_key) == (job_id, 1, b"data", {"a": 1}, "k")
-
-
-def test_a_failed_job_is_put_back_under_a_new_id_that_names_the_old(either: PgQueuer) -> None:
-    job_id = _ended(either, "failed", headers={"a": 1}, priority=2, queue="mail")
-
-    result = either.jobs.requeue([job_id])
-
-    new_id = result.requeued[job_id]
-    assert new_id != job_id
-    old, new = either.jobs.get(job_id), either.jobs.get(new_id)
-    assert old is not None
-    assert new is not None
-    assert (old.status, new.status, new.requeued_from, new.attempts) == ("failed", "queued", job_id, 0)
-    assert (new.payload, new.headers, new.priority, new.queue) == (b"data", {"a": 1}, 2, "mail")
-    assert new.errors == old.errors
-    assert new.created_at == new.execute_after
-    assert (new.claimed_at, new.worker_id, new.finished_at) == (None, None, None)
-
-
-@pytest.mark.parametrize("status", ["held", "failed"])
-def test_attempts_go_on_where_they_are_not_reset(either: PgQueuer, status: str) -> None:
-    job_id = _ended(either, status)
-
-    either.jobs.requeue([job_id], reset_attempts=False)
-
-    with hand(either.store, "work") as one:
-        assert one.claim_one().job.attempt == 2
-
-
-def test_a_taken_dedupe_key_blocks_only_its_own_job(either: PgQueuer) -> None:
-    blocked, free = _ended(either, "failed", dedupe_key="taken"), _ended(either, "failed", dedupe_key="free")
-    holder = either.enqueue("work", dedupe_key="taken")
-
-    result = either.jobs.requeue([blocked, free])
-
-    assert list(result.requeued) == [free]
-    assert list(result.conflicts) == [blocked]
-    assert not result.unknown
-    assert [record.id for record in either.jobs.find(status="queued")] == [result.requeued[free], holder]
-
-
-def test_two_failed_jobs_of_one_key_cannot_both_be_put_back(either: PgQueuer) -> None:
-    first, second = _ended(either, "failed", dedupe_key="k"), _ended(either, "failed", dedupe_key="k")
-
-    result = either.jobs.requeue([first, second])
-
-    assert (list(result.requeued), list(result.conflicts)) == ([first], [second])
-
-
-def test_a_key_that_guarded_only_the_start_does_not_block_putting_back(either: PgQueuer) -> None:
-    failed = _ended(either, "failed", dedupe_key="k", dedupe_until="started")
-    either.enqueue("work", dedupe_key="k")
-
-    assert list(either.jobs.requeue([failed]).requeued) == [failed]
-
-
-def test_what_cannot_be_put_back_as_a_whole_is_not_put_back_in_part(pgq: PgQueuer, dsn: str) -> None:
-    held = _ended(pgq, "held")
-    query(dsn, "alter table pgq_history rename to elsewhere")
-
-    with pytest.raises(psycopg.errors.UndefinedTable):
-        pgq.jobs.requeue([held])
-
-    assert query(dsn, "select status from pgq_job") == [("held",)]
-
-
-def test_what_is_neither_held_nor_failed_is_unknown(either: PgQueuer) -> None:
-    succeeded, cancelled = _ended(either, "succeeded"), _ended(either, "cancelled")
-    held = _ended(either, "held")
-    running = either.enqueue("work")
-    with hand(either.store, "work") as one:
-        one.claim()
-    queued = either.enqueue("work")
-
-    result = either.jobs.requeue([succeeded, queued, 2**63 - 1, held, running, cancelled, held])
-
-    assert list(result.requeued) == [held]
-    assert list(result.unknown) == [succeeded, queued, 2**63 - 1, running, cancelled]
-    assert not result.conflicts
-
-
 def test_an_empty_batch_is_no_batch(either: PgQueuer) -> None:
     assert either.enqueue_many([]) == []
-    assert either.jobs.requeue([]).requeued == {}
     with hand(either.store, "work") as one:
         assert one.settle([]).written == []
 

@@ -40,10 +40,14 @@ create index {job_quarantine} on {job} (queue, entrypoint, priority, execute_aft
 -- Who runs what: for limits and for the rescue of a dead worker's jobs.
 create index {job_running} on {job} (entrypoint, worker_id) where status = 'running';
 
+-- What waits for a person.
+create index {job_held} on {job} (id) where status = 'held';
+
 -- A key guards at most one unfinished job. A claim clears dedupe_until where the key is to guard only until then.
 create unique index {job_dedupe} on {job} (dedupe_key) where dedupe_key is not null and dedupe_until is not null;
 
--- Finished jobs, partitioned by UTC day: forgetting is dropping a table.
+-- Finished jobs, partitioned by UTC day: forgetting is dropping a table. Rows are written once; only requeued_as is set
+-- later, on a failed job that is put back, so that it cannot be put back twice.
 create table {history} (
     id            bigint not null,
     finished_at   timestamptz not null,
@@ -52,6 +56,7 @@ create table {history} (
     claimed_at    timestamptz,
     fence         bigint,
     requeued_from bigint,
+    requeued_as   bigint,
     attempts      integer not null,
     priority      smallint not null,
     worker_id     uuid,
@@ -103,7 +108,8 @@ create table {schedule} (
     constraint {schedule_missed_check} check (on_missed in ('once', 'all', 'skip'))
 );
 
--- One row per limited or paused entrypoint; null and zero mean unlimited.
+-- One row per limited or paused entrypoint or queue. '' means any, null and zero mean unlimited. There are so many tokens
+-- at refilled_at; since then requests_per_second more came each second, up to burst.
 create table {limit} (
     queue               text collate "C" not null default '',
     entrypoint          text collate "C" not null default '',
