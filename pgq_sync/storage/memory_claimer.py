@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import heapq
+import sys
 import threading
 from collections import defaultdict
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from datetime import datetime
 
 from pgq_sync.models import Claim, Claimed, JobId, Peers, Room, WorkerInfo
 from pgq_sync.storage.lanes import claim_order, serving
+from pgq_sync.storage.limit_rows import ANY, LimitRow
 from pgq_sync.storage.memory_rows import MemoryKey
 from pgq_sync.storage.memory_state import MemoryState
 from pgq_sync.storage.store import LocalLimits
@@ -40,7 +42,7 @@ class MemoryClaimer:
 
     @property
     def held_back(self) -> bool:
-        return any(entrypoint in self._limits.names for _, entrypoint, _, _ in self._waiting)
+        return any(self._limited(entrypoint) for _, entrypoint, _, _ in self._waiting)
 
     def arm(self) -> None:
         self._event.clear()
@@ -71,7 +73,7 @@ class MemoryClaimer:
             self._waiting.clear()
             for lane in self._lanes():
                 taken = len(plain) + len(careful)
-                if lane[3] or lane[1] in self._limits.names:
+                if lane[3] or self._limited(lane[1]):
                     if lane[3] and (not room.quarantine or any(claim.rescues >= 2 for claim in careful)):
                         self._waiting[lane] = None
                     else:
@@ -87,15 +89,37 @@ class MemoryClaimer:
         if lanes:
             first = next(iter(lanes))
             self._state.lanes = defaultdict(list, {**{lane: lanes[lane] for lane in lanes if lane != first}, first: lanes[first]})
-        return sorted((lane for lane in lanes if self._serves(*lane[:2])), key=lambda lane: -lane[2])
+        return sorted(filter(self._serves_now, lanes), key=lambda lane: -lane[2])
+
+    def _serves_now(self, lane: MemoryKey) -> bool:
+        queue, entrypoint, _, _ = lane
+        return self._serves(queue, entrypoint) and not self._state.paused(entrypoint, queue)
+
+    def _limited(self, entrypoint: str) -> bool:
+        row = self._state.limits.get((entrypoint, ANY))
+        return entrypoint in self._limits.names or bool(row and (row.concurrency_limit or row.requests_per_second))
 
     def _claim_carefully(self, lane: MemoryKey, room: int, fence: int, now: datetime) -> list[Claim]:
-        allowed = min(room, self._limits.room(lane[1]), 1 if lane[3] else room)
+        row = self._state.limits.get((lane[1], ANY)) or LimitRow(entrypoint=lane[1], queue=ANY)
+        allowed = min(room, self._limits.room(lane[1]), self._fleet_room(row, now), 1 if lane[3] else room)
         claims = self._claim(lane, allowed, fence, now)
         self._limits.take(lane[1], len(claims))
+        tokens = row.tokens_at(now)
+        if tokens is not None and claims:
+            row = self._state.limits[lane[1], ANY] = dataclasses.replace(row, tokens=tokens - len(claims), refilled_at=now)
         if self._peek_due(lane, now) is not None:
-            self._waiting[lane] = self._limits.next_room(lane[1]) or None
+            self._waiting[lane] = self._limits.next_room(lane[1]) or _next_token(row, now)
         return claims
+
+    def _fleet_room(self, row: LimitRow, now: datetime) -> int:
+        """How many more of the entrypoint's jobs its limit leaves."""
+        tokens = row.tokens_at(now)
+        room = sys.maxsize if tokens is None else int(tokens + 1e-6)
+        if row.concurrency_limit:
+            jobs = self._state.jobs.values()
+            running = sum(job.status == "running" and job.entrypoint == row.entrypoint for job in jobs)
+            room = min(room, row.concurrency_limit - running)
+        return room
 
     def _claim(self, lane: MemoryKey, room: int, fence: int, now: datetime) -> list[Claim]:
         claims: list[Claim] = []
@@ -139,7 +163,15 @@ class MemoryClaimer:
         """In how many seconds the next served job is due, as far as nothing else holds it back."""
         with self._state.lock:
             now = self._state.now()
-            lanes = {lane: heap for lane, heap in self._state.lanes.items() if heap and self._serves(*lane[:2])}
+            lanes = {lane: heap for lane, heap in self._state.lanes.items() if heap and self._serves_now(lane)}
             dues = [(heap[0][0] - now).total_seconds() for lane, heap in lanes.items() if lane not in self._waiting]
             dues += [seconds for seconds in self._waiting.values() if seconds is not None]
         return max(min(dues), 0.0) if dues else None
+
+
+def _next_token(row: LimitRow, now: datetime) -> float | None:
+    """In how many seconds there will be a token; None where it is not for the lack of one that jobs wait."""
+    tokens = row.tokens_at(now)
+    if tokens is None or row.requests_per_second is None or tokens >= 1:
+        return None
+    return (1 - tokens) / row.requests_per_second
