@@ -17,7 +17,7 @@ import psycopg
 from pgq_sync.errors import StoreUnavailable
 from pgq_sync.models import Claim, Claimed, Job, Peers, Room, WorkerInfo
 from pgq_sync.storage.careful import CarefulClaims
-from pgq_sync.storage.connections import pooled
+from pgq_sync.storage.connections import pooled, require_writable
 from pgq_sync.storage.failures import translated
 from pgq_sync.storage.lanes import Found, LaneMemory, Paused, claim_order, serving, stagger
 from pgq_sync.storage.names import Names
@@ -212,6 +212,7 @@ class PostgresClaimer:
 
     def _look(self) -> None:
         rows = self._cursor.execute(self._sql["lanes"], {"now": self._clock()}).fetchall()
+        require_writable(self._connection)
         # The time after the answer: counted from before the question, a deferred lane would be claimed too early.
         now = time.monotonic()
         rules = [row for row in rows if row[2] is None]

@@ -37,7 +37,7 @@ class OneConnection:
     def direct(self, *, listening: bool = False) -> psycopg.Connection[Any]:
         return self.connection
 
-    def for_engine(self) -> OneConnection:
+    def for_engine(self, *, handlers: int = 1) -> Any:
         return self
 
     def close(self) -> None:
