@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -14,6 +15,7 @@ Payload = bytes | str | None
 OnConflict = Literal["raise", "skip", "existing", "replace"]
 DedupeUntil = Literal["finished", "started"]
 OnFailure = Literal["fail", "hold"]
+LimitScope = Literal["fleet", "worker"]
 
 
 class QueueExecutionMode(str, enum.Enum):
@@ -76,6 +78,7 @@ class Outcome:
     error: str | None = None  # JSON: one entry of the job's errors
     delay: timedelta = timedelta()  # of a retry
     keep: bool = True  # in history
+    written: bool = False  # already, in the handler's own transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,16 +116,6 @@ class Room:
     ahead: int  # with those that would wait for a slot a moment
     now: int = 0  # that would start at once: limited jobs and those in quarantine are not claimed ahead
     quarantine: bool = False  # whether one of those in quarantine may be among them
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limit:
-    """How much of an entrypoint may run."""
-
-    concurrency_limit: int = 0  # at once; 0: any number
-    requests_per_second: float | None = None  # starts, over time; None: any number
-    burst: float | None = None  # starts at once after a time without any
-    scope: Literal["fleet", "worker"] = "fleet"  # within which it is counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +158,16 @@ class WorkerInfo:
     liveness_limit: timedelta = timedelta(seconds=15)  # of silence, after which its jobs are taken over
     started_at: datetime | None = None
     beat_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limit:
+    """How much of an entrypoint may run at once, and how often it may start."""
+
+    concurrency_limit: int = 0  # 0: as many as there are slots
+    requests_per_second: float = math.inf
+    burst: float = math.inf  # how many may start at once after a pause
+    scope: LimitScope = "fleet"
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,9 +15,9 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 from uuid import UUID
 
-from pgq_sync.engine.runner import failure
+from pgq_sync.engine.entries import failure
 from pgq_sync.errors import StoreUnavailable
-from pgq_sync.models import Claim, Outcome, Settled, Settlement
+from pgq_sync.models import Claim, JobId, Outcome, Settled, Settlement
 
 logger = logging.getLogger("pgq_sync.engine")
 
@@ -52,7 +52,7 @@ class Completer:
         self._on_written = on_written
         self._outcomes: queue.SimpleQueue[Settlement | None] = queue.SimpleQueue()
         # The claims whose outcome is not written yet, by job. Whatever is not here under its fence is not written.
-        self._open: dict[int, Claim] = {}
+        self._open: dict[JobId, Claim] = {}
         self._lock = threading.Lock()  # of changes to what is open
 
     def expect(self, claims: Sequence[Claim]) -> None:
@@ -173,6 +173,10 @@ class Completer:
 
     def _settle(self, batch: Sequence[Settlement], again: bool) -> Settled:
         """Writes a batch; where one outcome spoils it, finds that one and writes the others."""
+        if any(each.outcome.written for each in batch):
+            written = Settled(written=[each for each in batch if each.outcome.written])
+            others = [each for each in batch if not each.outcome.written]
+            return _joined(written, self._settle(others, again)) if others else written
         try:
             return self._store.settle(self._worker_id, batch, again=again)
         except StoreUnavailable:

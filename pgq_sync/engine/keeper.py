@@ -15,7 +15,7 @@ from datetime import timedelta
 
 from pgq_sync.errors import StoreUnavailable
 from pgq_sync.models import Beat, Peers, WorkerInfo
-from pgq_sync.storage.store import Fleet
+from pgq_sync.storage.store import Store
 
 logger = logging.getLogger("pgq_sync.engine")
 
@@ -28,7 +28,7 @@ class Keeper:
     """Beats, and takes over from those who do not any more.
 
     Args:
-        store: the fleet's book.
+        store: the fleet's book, and the jobs.
         worker: whose life it is.
         beat_interval: how often to beat.
         retention: how long finished jobs are remembered.
@@ -37,7 +37,7 @@ class Keeper:
 
     def __init__(
         self,
-        store: Fleet,
+        store: Store,
         worker: WorkerInfo,
         beat_interval: timedelta,
         retention: timedelta,
@@ -114,6 +114,7 @@ class Keeper:
         for dead in self._store.rescue(self._worker, thorough=thorough):
             logger.warning("worker %s is dead: put back the %s jobs that it had claimed", dead.worker, dead.jobs)
         if thorough:
+            self._store.end_cancelled()
             self._next_thorough = now + _THOROUGH * random.uniform(0.9, 1.1)
 
     def _say(self, farewell: Callable[[], object], what: str) -> None:

@@ -5,13 +5,44 @@ They spare the store questions whose answer is known here. Whether the fleet has
 
 from __future__ import annotations
 
+import logging
+import math
 import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 
-from pgq_sync.models import Limit
+from pgq_sync.entrypoints.registry import Registry
+from pgq_sync.models import DeclaredLimit, Limit, WorkerInfo
+from pgq_sync.storage.store import Limits
+
+logger = logging.getLogger("pgq_sync.engine")
+
+
+def declare_limits(store: Limits, worker: WorkerInfo, registry: Registry) -> None:
+    """Makes the fleet-wide limits of a starting worker's entrypoints known to the store; they replace what it knew."""
+    limited = registry.limited()
+    fleet = [_declared(name, limited[name]) for name in worker.entrypoints if name in limited and limited[name].scope == "fleet"]
+    names = {limit.entrypoint for limit in fleet}
+    for change in store.declare(fleet, [name for name in worker.entrypoints if name not in names]):
+        logger.warning(
+            "the limit of %s was %s and is %s now, as this worker declares it: workers that declare another one obey this",
+            *(change.after.entrypoint, _shown(change.before), _shown(change.after)),
+        )
+
+
+def _declared(name: str, limit: Limit) -> DeclaredLimit:
+    if math.isinf(limit.requests_per_second):
+        return DeclaredLimit(name, limit.concurrency_limit)
+    return DeclaredLimit(name, limit.concurrency_limit, limit.requests_per_second, limit.burst)
+
+
+def _shown(limit: DeclaredLimit) -> str:
+    parts = [f"{limit.concurrency_limit} at once"] if limit.concurrency_limit else []
+    if limit.requests_per_second is not None and limit.burst is not None:
+        parts.append(f"{limit.requests_per_second:g} per second in bursts of {limit.burst:g}")
+    return " and ".join(parts) or "none"
 
 
 class Bucket:
@@ -60,9 +91,9 @@ class LocalLimits:
         self._running: Counter[str] = Counter()
         self._lock = threading.Lock()  # of the line above: jobs end in other threads
         self._buckets = {
-            name: Bucket(limit.requests_per_second, limit.burst or max(1.0, limit.requests_per_second))
+            name: Bucket(limit.requests_per_second, limit.burst)
             for name, limit in limits.items()
-            if limit.scope == "worker" and limit.requests_per_second is not None
+            if limit.scope == "worker" and math.isfinite(limit.requests_per_second)
         }
 
     @property

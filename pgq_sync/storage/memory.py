@@ -32,6 +32,7 @@ from pgq_sync.storage.memory_rows import MemoryRow, new_row
 from pgq_sync.storage.memory_schedules import MemorySchedules
 from pgq_sync.storage.memory_state import MemoryState
 from pgq_sync.storage.store import OWN, Clock, LocalLimits
+from pgq_sync.storage.transactions import MemoryTransaction
 
 _MOST_ERRORS = 100  # of one job
 _GIVEN_UP = timedelta(minutes=10)  # of silence, after which a worker is dead though its claimer is open
@@ -70,6 +71,13 @@ class MemoryStore:
 
     def end_cancelled(self) -> int:
         return self.operations().end_requested()
+
+    @contextmanager
+    def transaction(self) -> Iterator[MemoryTransaction]:
+        yield MemoryTransaction(self.intake)
+
+    def finish(self, connection: Any, settlement: Settlement) -> bool:
+        return bool(self.settle(settlement.claim.job.worker_id, [settlement]).written)
 
     def operations(self, connection: Any = OWN) -> MemoryOperations:
         return MemoryOperations(self._state)

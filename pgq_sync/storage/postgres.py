@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import date, datetime, timedelta, timezone
 from typing import Any
 from uuid import UUID
 
 import psycopg
 
+from pgq_sync.errors import StoreUnavailable
 from pgq_sync.models import (
     Beat,
     JobId,
@@ -21,7 +22,7 @@ from pgq_sync.models import (
 )
 from pgq_sync.storage.claimer import PostgresClaimer
 from pgq_sync.storage.connections import Connections
-from pgq_sync.storage.database import Row, Session, bind
+from pgq_sync.storage.database import PsycopgSession, Row, Session, bind
 from pgq_sync.storage.failures import lacks_partition, translated
 from pgq_sync.storage.inserts import PostgresIntake
 from pgq_sync.storage.limits import PostgresLimits
@@ -31,6 +32,7 @@ from pgq_sync.storage.schedules import PostgresSchedules
 from pgq_sync.storage.schema import Schema
 from pgq_sync.storage.statements import statements
 from pgq_sync.storage.store import OWN, Clock, LocalLimits, database_clock
+from pgq_sync.storage.transactions import PostgresTransaction
 
 _FINISHING = ("succeeded", "failed", "cancelled")
 
@@ -49,6 +51,7 @@ class PostgresStore:
         self._names = names
         self._sql = statements(names)
         self._clock = clock
+        self._partitioned_on: date | None = None  # the day on which history was last seen to be ready
 
     def for_engine(self) -> PostgresStore:
         return PostgresStore(self._connections.for_engine(), self._names, self._clock)
@@ -87,6 +90,35 @@ class PostgresStore:
                 yield claimer
         finally:
             connection.close()
+
+    def transaction(self) -> PostgresTransaction:
+        return PostgresTransaction(self._handler_connection, self.intake, self.finish)
+
+    @contextmanager
+    def _handler_connection(self) -> Iterator[psycopg.Connection[Any]]:
+        connection = self._connections.direct()
+        try:
+            yield connection
+        finally:
+            connection.close()
+
+    def finish(self, connection: Any, settlement: Settlement) -> bool:
+        self._have_partition()
+        # Not prepared: the session's settings are the handler's, so each plan must fit the table as it is now.
+        own = isinstance(connection, psycopg.Connection)
+        session = PsycopgSession(connection, prepare=False) if own else bind(connection)
+        claims = self._claims(settlement.claim.job.worker_id, [settlement])
+        return bool(session.run(self._sql["hold"], claims) and session.run(self._sql["finish"], claims | _finish([settlement])))
+
+    def _have_partition(self) -> None:
+        """Once a day: a finish that found no partition of history would cost a handler its transaction."""
+        today = (self._clock() or datetime.now(timezone.utc)).date()
+        if self._partitioned_on != today:
+            try:
+                self.maintain(None)
+                self._partitioned_on = today
+            except StoreUnavailable:
+                pass  # most likely there is one: seven days ahead are made
 
     def settle(self, worker_id: UUID, settlements: Sequence[Settlement], *, again: bool = False) -> Settled:
         try:
@@ -176,9 +208,10 @@ class PostgresStore:
         with self._connections.session() as session:
             return [_worker_info(row) for row in session.run(self._sql["workers"])]
 
-    def maintain(self, retention: timedelta) -> None:
+    def maintain(self, retention: timedelta | None) -> None:
+        seconds = None if retention is None else retention.total_seconds()
         with translated(), self._connections.session() as session:
-            session.run(self._sql["maintain"], {"now": self._clock(), "retention": retention.total_seconds()})
+            session.run(self._sql["maintain"], {"now": self._clock(), "retention": seconds})
 
     @contextmanager
     def _session(self, connection: Any) -> Iterator[Session]:

@@ -162,6 +162,16 @@ class Jobs(Protocol):
             on_cancel: called, in the listener thread, when somebody has asked jobs to end.
         """
 
+    def transaction(self) -> AbstractContextManager[HandlerTransaction]:
+        """The transaction of one attempt: leaving it commits, and rolls back what raises. Unused, it costs nothing."""
+
+    def finish(self, connection: Any, settlement: Settlement) -> bool:
+        """Writes on the caller's `connection`, in the transaction that it is in, that a job has succeeded.
+
+        Returns:
+            Whether the worker still holds the claim under its fence; if not, nothing was written.
+        """
+
     def settle(self, worker_id: UUID, settlements: Sequence[Settlement], *, again: bool = False) -> Settled:
         """Writes how attempts ended, each only where the worker still holds the claim under its fence.
 
@@ -185,6 +195,33 @@ class Jobs(Protocol):
 
     def operations(self, connection: Any = OWN) -> Operations:
         """What an operator may ask: on the caller's `connection`, or on one of the store's own."""
+
+
+class HandlerTransaction(Protocol):
+    """The transaction in which a handler works. Its own thread uses it; only `cancel` is for others."""
+
+    @property
+    def since(self) -> float | None:
+        """When it began, by the monotonic clock; None while it has not been used."""
+
+    def open(self) -> Any:
+        """The connection; the first call begins the transaction.
+
+        Raises:
+            RuntimeError: this store has no connections.
+        """
+
+    def intake(self) -> AbstractContextManager[Intake]:
+        """Where to enqueue in the transaction."""
+
+    def finish(self, settlement: Settlement) -> bool:
+        """Writes the job's completion in the transaction, as `Jobs.finish` does."""
+
+    def cancel(self) -> None:
+        """Cuts off the statement that runs on the connection, from any thread; never raises."""
+
+    def discard(self) -> None:
+        """Has the connection closed at the end, and not used again."""
 
 
 class Operations(Protocol):

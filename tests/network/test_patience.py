@@ -20,7 +20,7 @@ from pgq_sync.storage.failures import translated
 from pgq_sync.storage.names import Names
 from pgq_sync.storage.postgres import PostgresStore
 from tests.network.proxy import Proxy
-from tests.storage.support import POLL_INTERVAL, query, worker
+from tests.storage.support import hand, query
 from tests.waiting import PATIENCE, wait_until
 
 LIMIT = 0.3  # seconds
@@ -63,11 +63,11 @@ def test_a_transaction_that_is_swallowed_ends_in_store_unavailable(connections: 
 
 def test_a_swallowed_claim_ends_in_store_unavailable(connections: OwnPool, proxy: Proxy) -> None:
     store = PostgresStore(connections, Names())
-    with store.claimer(worker("work"), POLL_INTERVAL) as claimer:
-        assert claimer.claim(10, thorough=True) == ()
+    with hand(store, "work") as one:
+        assert one.claim() == []
         proxy.swallow()
         with pytest.raises(StoreUnavailable, match="no answer"):
-            claimer.claim(10, thorough=True)
+            one.claim()
     proxy.restore()
 
 

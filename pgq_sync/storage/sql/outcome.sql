@@ -26,6 +26,13 @@ with outcome as (
 )
 select id from gone
 
+-- name: hold
+-- Locks a job that this worker still holds under the given fences, and waits for whoever has it locked: the handler's
+-- transaction, in which "finish" follows, cannot leave it for later. No row comes back where the claim is lost.
+select id from {job}
+where id = any(%(ids)s::bigint[]) and worker_id is not distinct from %(worker_id)s and fence = any(%(fences)s::bigint[])
+for update
+
 -- name: put_back
 -- Ends attempts that do not finish their job: a retry or a hold counts as an attempt and is kept in errors; a release
 -- (of a job that never started) does not count. Told to the listening workers where jobs become due by it.
