@@ -19,6 +19,7 @@ from pgq_sync.errors import ConfigError
 from pgq_sync.models import LimitScope, OnFailure, QueueExecutionMode
 from pgq_sync.settings import Settings
 from pgq_sync.storage.connections import Connections, ForeignConnection, ForeignPool, OwnPool
+from pgq_sync.storage.doctor import Finding, diagnose
 from pgq_sync.storage.jobs import JobBook
 from pgq_sync.storage.limit_book import LimitBook
 from pgq_sync.storage.memory import MemoryStore
@@ -286,6 +287,17 @@ class PgQueuer(Producer):
     def drain(self, **options: Any) -> WorkReport:
         """Works until nothing is claimable now and nothing runs, and tells what was done. Options as in `worker`."""
         return self.run(mode=QueueExecutionMode.drain, **options)
+
+    def doctor(self) -> list[Finding]:
+        """Examines the database, the connection and the jobs.
+
+        Returns:
+            One finding per check at least; those of level "error" should never be.
+
+        Raises:
+            ConfigError: there is no database.
+        """
+        return list(diagnose(self._connections, self._names))
 
     def close(self) -> None:
         """Closes what this object opened; later use opens again."""

@@ -81,6 +81,7 @@ class Names:
             "channel_literal": literal(self.channel),
             "lock_key": str(self.lock_key),
             "history_literal": literal(self.qualified("history")),
+            "maintain_literal": literal(self.qualified("maintain")),
             "history_name_literal": literal(self.prefix + "history"),
             "version_name_literal": literal(self.prefix + "version"),
             "enqueue_name_literal": literal(self.prefix + "enqueue"),
