@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pty
 import queue
 import signal
 import subprocess
@@ -57,6 +58,22 @@ class Console:
         done = self.run(*arguments, stdin=stdin, **environment)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
+
+    def on_terminal(self, *arguments: str, width: int) -> list[str]:
+        """The lines that a call prints on a terminal of this width."""
+        ours, theirs = pty.openpty()
+        environment = self._environment | {"COLUMNS": str(width)}
+        process = subprocess.Popen([*COMMAND, *arguments], cwd=self.directory, env=environment, stdin=theirs, stdout=theirs)
+        os.close(theirs)
+        with open(ours, "rb") as stream:
+            printed = b""
+            try:
+                while chunk := stream.read1():
+                    printed += chunk
+            except OSError:
+                pass  # how Linux says that nobody has the other side open any more
+        assert process.wait(PATIENCE) == 0
+        return printed.decode().splitlines()
 
     def refused(self, *arguments: str, code: int, **environment: str) -> str:
         """The one line by which a call that must fail says why."""
