@@ -64,7 +64,7 @@ class Worker:
 
     def __init__(
         self,
-        store: Store,
+        store: Store,  # the worker's own, closed when it has stopped
         registry: Registry,
         settings: Settings,
         *,
@@ -244,6 +244,7 @@ class Worker:
                 self._threads[last].stop()
                 self._threads[last].join(max(deadline - time.monotonic(), _LAST_WORDS))
         self._keeper.deregister(clean=self._completer.idle and not self._listener.in_doubt)
+        self._store.close()
 
     def _became_idle(self) -> None:
         self._idle.set()

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from pgq_sync import LimitRecord, PgQueuer, Settings
-from pgq_sync.models import DeclaredLimit, LimitChange
+from pgq_sync.engine.limits import LocalLimits
+from pgq_sync.models import DeclaredLimit, LimitChange, Room
 from pgq_sync.storage.store import Limits
 from tests.storage.conftest import Timed
 from tests.storage.support import ear, hand, query, worker
@@ -113,12 +114,12 @@ def test_a_worker_is_woken_by_a_change(either: PgQueuer) -> None:
     woken = threading.Event()
 
     def wait() -> None:
-        with either.store.claimer(worker("work"), timedelta(minutes=5)) as claimer:
+        with either.store.claimer(worker("work"), timedelta(minutes=5), LocalLimits({}), lambda: None) as claimer:
             claimer.arm()
-            claimer.claim(1)
+            claimer.claim(Room(1))
             waiting.set()
             claimer.wait()
-            claimer.claim(1)
+            claimer.claim(Room(1))
             woken.set()
 
     waiting = threading.Event()
