@@ -81,7 +81,7 @@ class Worker:
         self._store = store
         self._registry = registry
         self._settings = settings
-        self._mailbox = Mailbox()
+        self._mailbox = Mailbox[BaseException | str]()  # crashes, and the mailbox's words
         self._started = self._stopped = False
         self._stop_lock = threading.Lock()
         self._idle = threading.Event()  # set when the last running job of a stopping worker has finished

@@ -27,11 +27,11 @@ class Requests:
         self.asked = 0
         self.away = False
 
-    def cancel_requests(self, ids: Iterable[JobId]) -> set[JobId]:
+    def cancel_requests(self, ids: Iterable[int]) -> set[JobId]:
         self.asked += 1
         if self.away:
             raise StoreUnavailable("gone")
-        return {job_id for job_id in ids if job_id in self.ids}
+        return {JobId(job_id) for job_id in ids if job_id in self.ids}
 
     def end_cancelled(self) -> int:
         return 0
