@@ -67,7 +67,7 @@ class PostgresStore:
         if connection is not OWN:
             yield PostgresIntake(bind(connection), self._names, self._clock)
             return
-        with self._connections.session() as session:
+        with self._connections.session(patient=True) as session:
             yield PostgresIntake(session, self._names, self._clock)
 
     @contextmanager
