@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import date, datetime, timedelta, timezone
 from typing import Any
 from uuid import UUID
@@ -80,7 +80,10 @@ class PostgresStore:
             yield PostgresIntake(session, self._names, self._clock)
 
     def operations(self, connection: Any = OWN) -> PostgresOperations:
-        return PostgresOperations(lambda: self._session(connection), self._names, self._clock, self._make_partitions)
+        return self._operations(lambda: self._session(connection))
+
+    def _operations(self, session: Callable[[], AbstractContextManager[Session]]) -> PostgresOperations:
+        return PostgresOperations(session, self._names, self._clock, self._make_partitions)
 
     @contextmanager
     def claimer(
@@ -132,7 +135,7 @@ class PostgresStore:
 
     def end_cancelled(self) -> int:
         with translated():
-            return self.operations().end_requested()
+            return self._operations(self._connections.session).end_requested()
 
     def _make_partitions(self) -> None:
         with self._connections.for_engine().session() as session:
@@ -213,7 +216,7 @@ class PostgresStore:
         if connection is not OWN:
             yield bind(connection)
             return
-        with self._connections.session() as session:
+        with self._connections.session(patient=True) as session:
             yield session
 
     def _worker(self, worker: WorkerInfo) -> dict[str, Any]:
