@@ -21,7 +21,7 @@ from pgq_sync.storage.operations import PostgresOperations
 from pgq_sync.storage.statements import statements
 from pgq_sync.storage.store import database_clock
 from tests.storage.links import DRIVERS, linked
-from tests.storage.support import ended, hand, query, record, wait_until_blocked_by
+from tests.storage.support import ended, hand, query, record, wait_until_blocked_by, waiting
 from tests.waiting import PATIENCE, wait_until
 
 CLAIM = "update pgq_job set status = 'running', attempt = attempt + 1 where id = %s"
@@ -293,9 +293,9 @@ def test_an_operation_and_a_replacement_never_wait_for_each_other(pgq: PgQueuer,
         holder.execute("select from pgq_job where dedupe_key = 'a' for update")
         jobs = [NewJob(entrypoint="new", dedupe_key=key) for key in "az"]
         replacing = threads.submit(lambda: pgq.enqueue_many(jobs, on_conflict="replace"))
-        wait_until(lambda: _waiting(dsn) == 1)
+        wait_until(lambda: waiting(dsn) == 1)
         cancelling = threads.submit(pgq.jobs.cancel, ids)
-        wait_until(lambda: _waiting(dsn) == 2)
+        wait_until(lambda: waiting(dsn) == 2)
         holder.rollback()
 
         assert sorted(map(int, filter(None, replacing.result()))) == ids
@@ -307,20 +307,14 @@ def test_putting_back_and_a_replacement_never_wait_for_each_other(pgq: PgQueuer,
     with closing(psycopg.connect(dsn)) as holder, ThreadPoolExecutor(2) as threads:
         holder.execute("select from pgq_job where dedupe_key = 'a' for update")
         putting_back = threads.submit(pgq.jobs.requeue, [failed, held])
-        wait_until(lambda: _waiting(dsn) == 1)
+        wait_until(lambda: waiting(dsn) == 1)
         jobs = [NewJob(entrypoint="new", dedupe_key=key) for key in "ab"]
         replacing = threads.submit(lambda: pgq.enqueue_many(jobs, on_conflict="replace"))
-        wait_until(lambda: _waiting(dsn) == 2)
+        wait_until(lambda: waiting(dsn) == 2)
         holder.rollback()
 
         requeued = putting_back.result().requeued
         assert replacing.result() == [held, requeued[failed]]
-
-
-def _waiting(dsn: str) -> int:
-    """How many connections to this database wait for a lock."""
-    waiting = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
-    return int(query(dsn, waiting)[0][0])
 
 
 def test_several_statements_lock_in_one_order_too(pgq: PgQueuer, dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
