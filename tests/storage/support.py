@@ -132,6 +132,12 @@ def wait_until_blocked_by(dsn: str, pid: int) -> None:
         wait_until(lambda: observer.execute(waiting, [pid]).fetchall())
 
 
+def waiting(dsn: str) -> int:
+    """How many connections to this database wait for a lock."""
+    sql = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+    return int(query(dsn, sql)[0][0])
+
+
 def query(dsn: str, sql: str, params: Any = None) -> list[tuple[Any, ...]]:
     """The rows of one committed statement, on a connection apart."""
     with closing(psycopg.connect(dsn, autocommit=True)) as connection:
