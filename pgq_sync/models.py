@@ -142,6 +142,14 @@ class Rescued:
     jobs: int  # that it had claimed, and that wait again
 
 
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """What came of comparing a worker's claims with the store."""
+
+    lost: Sequence[Claim] = ()  # no longer the worker's, or finished
+    complete: bool = True  # False: somebody has a row locked that is to be put back
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerInfo:
     """A worker as the fleet sees it."""

@@ -15,7 +15,7 @@ import msgspec
 import psycopg
 
 from pgq_sync.errors import StoreUnavailable
-from pgq_sync.models import Claim, Claimed, Job, Peers, Room, WorkerInfo
+from pgq_sync.models import Claim, Claimed, Job, Peers, Recovered, Room, WorkerInfo
 from pgq_sync.storage.careful import CarefulClaims
 from pgq_sync.storage.connections import pooled, require_writable
 from pgq_sync.storage.failures import translated
@@ -151,15 +151,18 @@ class PostgresClaimer:
                 self._next_look = min(self._next_look, time.monotonic() + BUSY_LOOK)
             return claimed
 
-    def recover(self, claims: Sequence[Claim]) -> Sequence[Claim]:
+    def recover(self, claims: Sequence[Claim]) -> Recovered:
         params = {
             "worker_id": self._worker.worker_id,
             "ids": [claim.job.id for claim in claims],
             "fences": [claim.fence for claim in claims],
         }
         with translated():
-            ours = {row[0] for row in self._connection.execute(self._sql["recover"], params)}
-        return [claim for claim in claims if claim.job.id not in ours]
+            ours = {
+                job_id: known for job_id, known in self._connection.execute(self._sql["recover"], params) if job_id is not None
+            }
+        lost = [claim for claim in claims if not ours.get(claim.job.id)]
+        return Recovered(lost, complete=all(ours.values()))
 
     @property
     def held_back(self) -> bool:
