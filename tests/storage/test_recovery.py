@@ -111,6 +111,15 @@ def test_a_session_shows_its_workers_life_until_it_ends(pgq: PgQueuer, dsn: str)
     wait_until_gone(dsn, victim.worker_id)  # the rescuer has not kept the lock
 
 
+def test_the_server_notices_within_the_liveness_limit_that_the_workers_machine_is_lost(pgq: PgQueuer) -> None:
+    with hand(pgq.store, "work") as one:
+        settings = one.claimer._connection.execute(  # type: ignore[attr-defined]  # of PostgreSQL's claimer
+            "select source from pg_settings where name like 'tcp_keepalives_%' order by name"
+        )
+        # Through a socket of the file system their values read 0: that they were set is all there is to see.
+        assert settings.fetchall() == [("session",)] * 3
+
+
 def test_claims_whose_answer_was_lost_are_put_back_and_the_known_ones_stay(pgq: PgQueuer, dsn: str) -> None:
     ids = enqueue(pgq, 6)
     with hand(pgq.store, "work") as one, hand(pgq.store, "work") as other:
