@@ -177,13 +177,14 @@ class MemoryStore:
             self._state.workers[worker.worker_id] = dataclasses.replace(worker, started_at=started_at, beat_at=now)
 
     def beat(self, worker: WorkerInfo) -> Beat:
-        self.register(worker)
         with self._state.lock:
-            now = self._state.now()
+            now, known = self._state.now(), self._state.workers.get(worker.worker_id)
+            silence = (now - known.beat_at).total_seconds() if known and known.beat_at else None
+            self.register(worker)
             others = [each for each in self._state.workers.values() if each.worker_id != worker.worker_id]
             silences = [each.beat_at + each.liveness_limit - now for each in others if each.beat_at]
         # One process: nobody to take turns with.
-        return Beat(overdue_in=min((left.total_seconds() for left in silences), default=None))
+        return Beat(silence=silence, overdue_in=min((left.total_seconds() for left in silences), default=None))
 
     def rescue(self, worker: WorkerInfo, *, thorough: bool = False) -> Sequence[Rescued]:
         with self._state.lock:

@@ -120,6 +120,16 @@ def test_a_dead_worker_that_had_nothing_is_forgotten(timed: Timed) -> None:
         assert [info.name for info in timed.store.workers()] == ["rescuer"]
 
 
+def test_a_beat_tells_how_long_the_worker_was_silent(timed: Timed) -> None:
+    who = named("beating")
+    assert timed.store.beat(who).silence is None
+    timed.clock.move(seconds=5)
+    assert timed.store.beat(who).silence == 5
+    assert timed.store.beat(who).silence == 0
+    timed.store.deregister(who.worker_id)
+    assert timed.store.beat(who).silence is None
+
+
 def test_a_worker_is_not_dead_before_its_own_limit(timed: Timed) -> None:
     enqueue(timed, 1)
     victim, _ = dies(timed)
