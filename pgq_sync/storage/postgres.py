@@ -187,11 +187,12 @@ class PostgresStore:
         params = self._worker(worker)
         with translated(), self._connections.session() as session:
             rows = session.run(self._sql["beat"], params)
-            if not rows:
+            known = bool(rows)
+            if not known:
                 session.run(self._sql["register"], params)
                 rows = session.run(self._sql["beat"], params)
-        rank, count, overdue_in = rows[0]
-        return Beat(Peers(rank, count), overdue_in)
+        rank, count, silence, overdue_in = rows[0]
+        return Beat(Peers(rank, count), silence if known else None, overdue_in)
 
     def rescue(self, worker: WorkerInfo, *, thorough: bool = False) -> Sequence[Rescued]:
         with translated(), self._connections.session() as session:

@@ -25,6 +25,7 @@ from pgq_sync.models import (
     LimitRecord,
     OnConflict,
     Peers,
+    Recovered,
     RequeueResult,
     Rescued,
     Room,
@@ -114,14 +115,11 @@ class Claimer(Protocol):
             thorough: look everywhere, however recently that was done.
         """
 
-    def recover(self, claims: Sequence[Claim]) -> Sequence[Claim]:
-        """Puts back what was claimed without the answer having arrived.
+    def recover(self, claims: Sequence[Claim]) -> Recovered:
+        """Puts back what was claimed without the answer having arrived; what somebody has locked is left for the next time.
 
         Args:
             claims: what the worker knows to hold.
-
-        Returns:
-            Those of them that are no longer the worker's, or are finished.
         """
 
     def wait(self, *, for_room: bool = False) -> None:

@@ -7,7 +7,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import psycopg
 
@@ -60,12 +60,25 @@ class Hand:
 
 @contextmanager
 def hand(
-    store: Store, *entrypoints: str, queues: tuple[str, ...] | None = None, limits: Mapping[str, Limit] | None = None
+    store: Store,
+    *entrypoints: str,
+    queues: tuple[str, ...] | None = None,
+    limits: Mapping[str, Limit] | None = None,
+    who: WorkerInfo | None = None,
 ) -> Iterator[Hand]:
-    """A hand that serves these entrypoints."""
-    who = worker(*entrypoints, queues=queues)
+    """A hand that serves these entrypoints, or that of the worker `who`."""
+    who = who or worker(*entrypoints, queues=queues)
     with store.claimer(who, POLL_INTERVAL, LocalLimits(limits or {}), lambda: None) as claimer:
         yield Hand(store, who, claimer)
+
+
+def wait_until_gone(dsn: str, worker_id: UUID) -> None:
+    """Waits until the server has noticed that the session of this worker's claimer is closed."""
+    holders = """
+        select from pg_locks
+        where locktype = 'advisory' and (classid::bigint << 32) | objid::bigint = hashtextextended(%s::uuid::text, 0)
+    """
+    wait_until(lambda: not query(dsn, holders, [worker_id]))
 
 
 def ended(pgq: PgQueuer, status: Any, entrypoint: str = "work", **options: Any) -> JobId:
