@@ -16,23 +16,36 @@ from pgq_sync.errors import (
     ConfigError,
     DuplicateJob,
     Hold,
+    JobTimeout,
     PayloadTooLarge,
     PgqError,
     Retry,
     SchemaError,
     StoreUnavailable,
 )
-from pgq_sync.models import Job, JobId, JobRecord, NewJob, QueueExecutionMode, RequeueResult
+from pgq_sync.models import (
+    CancelResult,
+    DeleteResult,
+    Job,
+    JobId,
+    JobRecord,
+    LimitRecord,
+    NewJob,
+    QueueExecutionMode,
+    RequeueResult,
+)
 from pgq_sync.settings import Settings
 from pgq_sync.version import __version__
 
 __all__ = [
     "AbstractEntrypointExecutor",
+    "CancelResult",
     "Cancelled",
     "ConfigError",
     "Context",
     "DatabaseRetry",
     "DatabaseRetryEntrypointExecutor",
+    "DeleteResult",
     "DuplicateJob",
     "EntrypointExecutor",
     "EntrypointExecutorParameters",
@@ -40,6 +53,8 @@ __all__ = [
     "Job",
     "JobId",
     "JobRecord",
+    "JobTimeout",
+    "LimitRecord",
     "NewJob",
     "PayloadTooLarge",
     "PgQueuer",

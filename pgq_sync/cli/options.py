@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -65,6 +66,20 @@ def database_options(command: Command) -> Command:
 def json_option(command: Command) -> Command:
     """--json: for machines."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")(command)
+
+
+def read_ids(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -> list[int]:
+    """The ids that were given, those on standard input in the place of "-"."""
+    words = [word for each in given for word in (sys.stdin.read().split() if each == "-" else [each])]
+    for word in words:
+        if not (word.isascii() and word.isdigit() and 0 < int(word) < 2**63):
+            raise click.BadParameter(f"{word!r} is no job id", ctx, param)
+    return list(map(int, words))
+
+
+def ids_argument(command: Command) -> Command:
+    """ID...: the ids of jobs."""
+    return click.argument("ids", nargs=-1, required=True, metavar="ID...", callback=read_ids)(command)
 
 
 def settings_from(options: Mapping[str, str | None], environ: Mapping[str, str] | None = None) -> Settings:

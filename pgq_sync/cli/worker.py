@@ -20,6 +20,8 @@ from pgq_sync.models import QueueExecutionMode
 from pgq_sync.settings import ENV_PREFIX, parse
 
 PUT_BACK = 3  # the exit code where jobs had to be put back
+AGAIN = 75  # the exit code that asks a supervisor for a new process
+SUPERVISED = "_PGQ_SYNC_SUPERVISED"  # set to 1 by a supervisor
 _SETTINGS = ("concurrency", "batch_size", "poll_interval", "shutdown_timeout")
 
 
@@ -54,7 +56,8 @@ def worker(
     """Run the jobs of an application until SIGTERM or SIGINT.
 
     MODULE:ATTRIBUTE is a PgQueuer, or a callable (a context manager too) that returns one; what stands after -- is
-    given to the callable as one list. Exit 0 after a clean stop, 3 if jobs had to be put back at the deadline.
+    given to the callable as one list. Exit 0 after a clean stop, 3 if jobs had to be put back at the deadline. Where more
+    threads hang in jobs than max_stuck, the worker stops and starts itself anew.
     """
     logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
     given = _parsed(options)
@@ -79,10 +82,19 @@ def worker(
 def leave(report: WorkReport) -> None:
     """Ends the process as the report says. A thread that is stuck in a job must not hold it: no waiting for threads."""
     click.echo(f"done: {', '.join(f'{count} {status}' for status, count in report.counts.items()) or 'no jobs'}", err=True)
-    if report.requeued:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(PUT_BACK)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if report.exhausted:
+        _start_again()
+    if report.requeued or report.stuck:
+        os._exit(PUT_BACK if report.requeued else 0)
+
+
+def _start_again() -> None:
+    """Hung threads end only with their process: a supervisor makes a new one, or this becomes it."""
+    if os.environ.get(SUPERVISED) == "1":
+        os._exit(AGAIN)
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606  the command that started this one
 
 
 def _loaded(stack: contextlib.ExitStack, target: str, arguments: tuple[str, ...]) -> PgQueuer:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 ENDED = "ended"  # the listener: nothing is left to do
+EXHAUSTED = "exhausted"  # the watchdog: more threads are stuck than can be replaced
 IDLE = "idle"  # the slots: the last running job has finished
 Mail = int | BaseException | str  # a signal's number, a crash, or one of these words
 
@@ -24,9 +25,11 @@ class Mailbox:
     def __init__(self) -> None:
         # A SimpleQueue, since a signal's handler may put to it whatever the main thread is doing.
         self._mail: queue.SimpleQueue[Mail] = queue.SimpleQueue()
+        self.signalled = False  # whether a signal has come
 
     def put(self, mail: Mail) -> None:
         """Adds mail, from any thread and from a signal's handler."""
+        self.signalled = self.signalled or isinstance(mail, int)
         self._mail.put(mail)
 
     def next(self, deadline: float | None) -> Mail | None:

@@ -2,33 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import date, datetime, timedelta, timezone
 from typing import Any
 from uuid import UUID
 
 import psycopg
 
+from pgq_sync.errors import StoreUnavailable
 from pgq_sync.models import (
+    Beat,
     JobId,
-    JobRecord,
     Peers,
-    RequeueResult,
+    Rescued,
     Settled,
     Settlement,
     WorkerInfo,
 )
 from pgq_sync.storage.claimer import PostgresClaimer
 from pgq_sync.storage.connections import Connections
-from pgq_sync.storage.database import Row, Session, atomic, bind
-from pgq_sync.storage.failures import translated
-from pgq_sync.storage.inserts import PostgresIntake, text
+from pgq_sync.storage.database import PsycopgSession, Row, Session, bind
+from pgq_sync.storage.failures import lacks_partition, translated
+from pgq_sync.storage.inserts import PostgresIntake
+from pgq_sync.storage.limits import PostgresLimits
 from pgq_sync.storage.names import Names
+from pgq_sync.storage.operations import PostgresOperations
 from pgq_sync.storage.schedules import PostgresSchedules
 from pgq_sync.storage.schema import Schema
 from pgq_sync.storage.statements import statements
-from pgq_sync.storage.store import OWN, Clock, database_clock
+from pgq_sync.storage.store import OWN, Clock, LocalLimits, database_clock
+from pgq_sync.storage.transactions import PostgresTransaction
 
 _FINISHING = ("succeeded", "failed", "cancelled")
 
@@ -47,6 +51,7 @@ class PostgresStore:
         self._names = names
         self._sql = statements(names)
         self._clock = clock
+        self._partitioned_on: date | None = None  # the day on which history was last seen to be ready
 
     def for_engine(self) -> PostgresStore:
         return PostgresStore(self._connections.for_engine(), self._names, self._clock)
@@ -62,36 +67,83 @@ class PostgresStore:
     def schedules(self) -> PostgresSchedules:
         return PostgresSchedules(self._connections, self._names, self._clock)
 
-    @contextmanager
-    def intake(self, connection: Any = OWN) -> Iterator[PostgresIntake]:
-        if connection is not OWN:
-            yield PostgresIntake(bind(connection), self._names, self._clock)
-            return
-        with self._connections.session() as session:
-            yield PostgresIntake(session, self._names, self._clock)
+    @property
+    def limits(self) -> PostgresLimits:
+        return PostgresLimits(self._connections, self._names, self._clock)
 
     @contextmanager
-    def claimer(self, worker: WorkerInfo, poll_interval: timedelta) -> Iterator[PostgresClaimer]:
+    def intake(self, connection: Any = OWN) -> Iterator[PostgresIntake]:
+        with self._session(connection) as session:
+            yield PostgresIntake(session, self._names, self._clock)
+
+    def operations(self, connection: Any = OWN) -> PostgresOperations:
+        return PostgresOperations(lambda: self._session(connection), self._names, self._clock, self._make_partitions)
+
+    @contextmanager
+    def claimer(
+        self, worker: WorkerInfo, poll_interval: timedelta, limits: LocalLimits, on_cancel: Callable[[], None]
+    ) -> Iterator[PostgresClaimer]:
         with translated():
             connection = self._connections.direct(listening=True)
         try:
-            with PostgresClaimer(connection, self._names, worker, self._clock, poll_interval) as claimer:
+            with PostgresClaimer(connection, self._names, worker, self._clock, poll_interval, limits, on_cancel) as claimer:
                 yield claimer
         finally:
             connection.close()
 
-    def settle(self, worker_id: UUID, settlements: Sequence[Settlement]) -> Settled:
-        try:
-            return self._settle(worker_id, settlements)
-        except psycopg.errors.CheckViolation as error:
-            if error.diag.constraint_name:
-                raise
-            # No partition of history takes this day. What was written is rolled back by now, and written again.
-            with translated(), self._connections.session() as session:
-                session.run(self._sql["maintain"], {"now": self._clock(), "retention": None})
-            return self._settle(worker_id, settlements)
+    def transaction(self) -> PostgresTransaction:
+        return PostgresTransaction(self._handler_connection, self.intake, self.finish)
 
-    def _settle(self, worker_id: UUID, settlements: Sequence[Settlement]) -> Settled:
+    @contextmanager
+    def _handler_connection(self) -> Iterator[psycopg.Connection[Any]]:
+        connection = self._connections.direct()
+        try:
+            yield connection
+        finally:
+            connection.close()
+
+    def finish(self, connection: Any, settlement: Settlement) -> bool:
+        self._have_partition()
+        # Not prepared: the session's settings are the handler's, so each plan must fit the table as it is now.
+        own = isinstance(connection, psycopg.Connection)
+        session = PsycopgSession(connection, prepare=False) if own else bind(connection)
+        claims = self._claims(settlement.claim.job.worker_id, [settlement])
+        return bool(session.run(self._sql["hold"], claims) and session.run(self._sql["finish"], claims | _finish([settlement])))
+
+    def _have_partition(self) -> None:
+        """Once a day: a finish that found no partition of history would cost a handler its transaction."""
+        today = (self._clock() or datetime.now(timezone.utc)).date()
+        if self._partitioned_on != today:
+            try:
+                self.maintain(None)
+                self._partitioned_on = today
+            except StoreUnavailable:
+                pass  # most likely there is one: seven days ahead are made
+
+    def settle(self, worker_id: UUID, settlements: Sequence[Settlement], *, again: bool = False) -> Settled:
+        try:
+            return self._settle(worker_id, settlements, again)
+        except psycopg.errors.CheckViolation as error:
+            if not lacks_partition(error):
+                raise
+            # What was written is rolled back by now, and written again.
+            with translated():
+                self._make_partitions()
+            return self._settle(worker_id, settlements, again=True)
+
+    def cancel_requests(self, ids: Sequence[int]) -> set[JobId]:
+        with translated(), self._connections.session() as session:
+            return {row[0] for row in session.run(self._sql["requests"], {"ids": list(ids)})}
+
+    def end_cancelled(self) -> int:
+        with translated():
+            return self.operations().end_requested()
+
+    def _make_partitions(self) -> None:
+        with self._connections.for_engine().session() as session:
+            session.run(self._sql["maintain"], {"now": self._clock(), "retention": None})
+
+    def _settle(self, worker_id: UUID, settlements: Sequence[Settlement], again: bool) -> Settled:
         finishing = [each for each in settlements if each.outcome.status in _FINISHING]
         returning = [each for each in settlements if each.outcome.status not in _FINISHING]
         ids: set[JobId] = set()
@@ -103,20 +155,22 @@ class PostgresStore:
                 rows = session.run(self._sql["put_back"], self._claims(worker_id, returning) | _put_back(returning))
                 ids |= {row[0] for row in rows}
             missing = [each for each in settlements if each.claim.job.id not in ids]
-            return self._sort_out(session, worker_id, settlements, ids, missing)
+            return self._sort_out(session, worker_id, settlements, missing, again) if missing else Settled(written=settlements)
 
     def _sort_out(
-        self, session: Session, worker_id: UUID, settlements: Sequence[Settlement], ids: set[JobId], missing: Sequence[Settlement]
+        self, session: Session, worker_id: UUID, settlements: Sequence[Settlement], missing: Sequence[Settlement], again: bool
     ) -> Settled:
-        if not missing:
-            return Settled(written=settlements)
+        """Why some were not written: somebody has the row locked, it was written before, or it is another's by now."""
         claims = self._claims(worker_id, missing)
         blocked = {row[0] for row in session.run(self._sql["still_running"], claims)}
-        written = ids | {row[0] for row in session.run(self._sql["in_history"], claims)} - blocked
+        before = {row[0] for row in session.run(self._sql["in_history"], claims)}
+        if again:
+            before |= {row[0] for row in session.run(self._sql["written_before"], claims | _expected(missing))}
+        lost = {each.claim.job.id for each in missing} - blocked - before
         return Settled(
-            written=[each for each in settlements if each.claim.job.id in written],
+            written=[each for each in settlements if each.claim.job.id not in blocked | lost],
             blocked=[each for each in missing if each.claim.job.id in blocked],
-            lost=[each for each in missing if each.claim.job.id not in blocked | written],
+            lost=[each for each in missing if each.claim.job.id in lost],
         )
 
     def _claims(self, worker_id: UUID, settlements: Sequence[Settlement]) -> dict[str, Any]:
@@ -127,71 +181,45 @@ class PostgresStore:
             "fences": list({each.claim.fence for each in settlements}),
         }
 
-    def requeue(self, ids: Iterable[int], *, reset_attempts: bool = True) -> RequeueResult:
-        wanted = list(dict.fromkeys(ids))
-        with self._connections.session() as session, atomic(session):
-            params = {"ids": wanted, "reset_attempts": reset_attempts, "now": text(self._clock())}
-            held = {row[0]: row[0] for row in session.run(self._sql["requeue_held"], params)}
-            anew = {row[1]: row[0] for row in session.run(self._sql["requeue_failed"], params)}
-            failed = {row[0] for row in session.run(self._sql["failed"], params)}
-        requeued = held | anew
-        return RequeueResult(
-            requeued=requeued,
-            conflicts=[JobId(each) for each in wanted if each in failed and each not in requeued],
-            unknown=[JobId(each) for each in wanted if each not in failed and each not in requeued],
-        )
-
-    def get(self, job_id: int) -> JobRecord | None:
-        with self._connections.session() as session:
-            rows = session.run(self._sql["get"], {"id": job_id})
-        return _record(rows[0]) if rows else None
-
-    def find(
-        self, *, status: str | None = None, entrypoint: str | None = None, queue: str | None = None, limit: int = 25
-    ) -> list[JobRecord]:
-        params = {"status": status, "entrypoint": entrypoint, "queue": queue, "limit": limit}
-        with self._connections.session() as session:
-            rows = [row for name in ("find_unfinished", "find_finished") for row in session.run(self._sql[name], params)]
-        # A job that finishes between the two statements is in both answers.
-        records = {row[0]: _record(row) for row in rows}
-        return sorted(records.values(), key=lambda record: record.id, reverse=True)[:limit]
-
-    def count(self) -> Mapping[tuple[str, str], int]:
-        with self._connections.session() as session:
-            return {(row[0], row[1]): row[2] for row in session.run(self._sql["count"])}
-
-    def latencies(self) -> tuple[float, float, float] | None:
-        with self._connections.session() as session:
-            percentiles = session.run(self._sql["latencies"])[0][0]
-        if percentiles is None:
-            return None
-        p50, p95, p99 = map(float, percentiles)
-        return p50, p95, p99
-
     def register(self, worker: WorkerInfo) -> None:
         with translated(), self._connections.session() as session:
             session.run(self._sql["register"], self._worker(worker))
 
-    def beat(self, worker: WorkerInfo, liveness_limit: timedelta) -> Peers:
-        params = self._worker(worker) | {"liveness": liveness_limit.total_seconds()}
+    def beat(self, worker: WorkerInfo) -> Beat:
+        params = self._worker(worker)
         with translated(), self._connections.session() as session:
             rows = session.run(self._sql["beat"], params)
             if not rows:
                 session.run(self._sql["register"], params)
                 rows = session.run(self._sql["beat"], params)
-        return Peers(*rows[0])
+        rank, count, overdue_in = rows[0]
+        return Beat(Peers(rank, count), overdue_in)
 
-    def deregister(self, worker_id: UUID) -> None:
+    def rescue(self, worker: WorkerInfo, *, thorough: bool = False) -> Sequence[Rescued]:
         with translated(), self._connections.session() as session:
-            session.run(self._sql["deregister"], {"worker_id": worker_id})
+            rows = session.run(self._sql["rescue"], self._worker(worker) | {"thorough": thorough})
+        return [Rescued(*row) for row in rows]
+
+    def deregister(self, worker_id: UUID, *, clean: bool = True) -> None:
+        with translated(), self._connections.session() as session:
+            session.run(self._sql["deregister" if clean else "give_up"], {"worker_id": worker_id})
 
     def workers(self) -> list[WorkerInfo]:
         with self._connections.session() as session:
             return [_worker_info(row) for row in session.run(self._sql["workers"])]
 
-    def maintain(self, retention: timedelta) -> None:
+    def maintain(self, retention: timedelta | None) -> None:
+        seconds = None if retention is None else retention.total_seconds()
         with translated(), self._connections.session() as session:
-            session.run(self._sql["maintain"], {"now": self._clock(), "retention": retention.total_seconds()})
+            session.run(self._sql["maintain"], {"now": self._clock(), "retention": seconds})
+
+    @contextmanager
+    def _session(self, connection: Any) -> Iterator[Session]:
+        if connection is not OWN:
+            yield bind(connection)
+            return
+        with self._connections.session() as session:
+            yield session
 
     def _worker(self, worker: WorkerInfo) -> dict[str, Any]:
         return {
@@ -205,6 +233,7 @@ class PostgresStore:
             "entrypoints": list(worker.entrypoints),
             "slots": worker.slots,
             "state": worker.state,
+            "liveness_limit": worker.liveness_limit.total_seconds(),
         }
 
 
@@ -214,6 +243,13 @@ def _finish(finishing: Sequence[Settlement]) -> dict[str, Any]:
         "results": [each.outcome.result for each in finishing],
         "errors": [each.outcome.error for each in finishing],
         "keep": [each.outcome.keep for each in finishing],
+    }
+
+
+def _expected(missing: Sequence[Settlement]) -> dict[str, Any]:
+    return {
+        "rescues": [each.claim.rescues for each in missing],
+        "finished": [each.outcome.status in _FINISHING for each in missing],
     }
 
 
@@ -227,12 +263,6 @@ def _put_back(returning: Sequence[Settlement]) -> dict[str, Any]:
     }
 
 
-def _record(row: Row) -> JobRecord:
-    fields = dict(zip(_RECORD, row, strict=True))
-    fields["payload"] = None if fields["payload"] is None else bytes(fields["payload"])
-    return JobRecord(**(fields | {"errors": fields["errors"] or []}))
-
-
 def _worker_info(row: Row) -> WorkerInfo:
     fields = dict(zip(_WORKER, row, strict=True))
     queues = fields["queues"]
@@ -240,11 +270,7 @@ def _worker_info(row: Row) -> WorkerInfo:
     return WorkerInfo(**(fields | arrays))
 
 
-_RECORD = (
-    *("id", "queue", "entrypoint", "priority", "status", "attempts", "execute_after", "created_at", "claimed_at"),
-    *("finished_at", "worker_id", "dedupe_key", "payload", "headers", "errors", "result", "requeued_from"),
-)
 _WORKER = (
     *("worker_id", "name", "host", "pid", "version", "queues", "entrypoints", "slots", "state"),
-    *("started_at", "beat_at"),
+    *("liveness_limit", "started_at", "beat_at"),
 )

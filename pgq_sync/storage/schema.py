@@ -74,7 +74,9 @@ class Schema:
         with self._session() as session:
             self._installed(session)
             schema = str(session.run(self._sql["schema_of_version"])[0][0])
-            return _differences(expected=self._fresh_catalog(session, schema), actual=self._catalog(session, schema))
+            expected = self._fresh_catalog(session, schema)
+            with atomic(session):
+                return _differences(expected=expected, actual=self._catalog(session, schema))
 
     def require(self) -> None:
         """Raises SchemaError, in one line that names the command to run, unless the schema is this version's."""
@@ -185,9 +187,10 @@ def script(action: Literal["install", "upgrade", "uninstall"], names: Names, ins
     return f"begin;\n{lock}{body.rstrip()}\ncommit;\n"
 
 
-def grants(names: Names, *, producer: str | None = None, worker: str | None = None) -> str:
-    """The SQL that gives roles what they need to enqueue (`producer`) and to run jobs (`worker`). Never connects."""
-    roles = {"producer": producer, "worker": worker}
+def grants(names: Names, *, producer: str | None = None, worker: str | None = None, operator: str | None = None) -> str:
+    """The SQL that gives roles what they need to enqueue (`producer`), to run jobs (`worker`), and to look after them
+    (`operator`). Never connects."""
+    roles = {"producer": producer, "worker": worker, "operator": operator}
     parts = [_grants(names, kind, role) for kind, role in roles.items() if role is not None]
     return "".join(parts)
 

@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 import socket
+from typing import Protocol
+
+
+class Wakeable(Protocol):
+    """Whoever waits and can be woken."""
+
+    def wake(self) -> None: ...
 
 
 class Waker:

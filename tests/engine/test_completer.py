@@ -28,7 +28,7 @@ class RecordingStore:
         self.batches: list[list[Settlement]] = []
         self._behave = behave or (lambda settlements: Settled(written=settlements))
 
-    def settle(self, worker_id: UUID, settlements: Sequence[Settlement]) -> Settled:
+    def settle(self, worker_id: UUID, settlements: Sequence[Settlement], *, again: bool = False) -> Settled:
         settled = self._behave(settlements)
         self.batches.append(list(settlements))
         return settled
@@ -36,7 +36,7 @@ class RecordingStore:
 
 @contextmanager
 def running(store: RecordingStore) -> Iterator[Completer]:
-    completer = Completer(store, WORKER, lambda: None)
+    completer = Completer(store, WORKER, lambda settlements: None)
     thread = threading.Thread(target=completer.run, args=[threading.Event()])
     thread.start()
     yield completer

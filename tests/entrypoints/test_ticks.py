@@ -39,7 +39,7 @@ class Timed:
         return self.store.schedules.tick(names or ("cleanup",), next_tick)
 
     def jobs(self) -> list[JobRecord]:
-        return self.store.find(limit=1000)
+        return self.store.operations().find(limit=1000)
 
 
 @pytest.fixture(params=["postgres", "memory"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -11,7 +11,9 @@ from uuid import uuid4
 
 import psycopg
 
-from pgq_sync.models import Claim, Outcome, Settled, Settlement, WorkerInfo
+from pgq_sync import JobRecord, PgQueuer
+from pgq_sync.engine.limits import LocalLimits
+from pgq_sync.models import Claim, JobId, Limit, Outcome, Room, Settled, Settlement, WorkerInfo
 from pgq_sync.storage.names import Names
 from pgq_sync.storage.store import Claimer, Store
 from tests.waiting import wait_until
@@ -42,7 +44,8 @@ class Hand:
     claimer: Claimer
 
     def claim(self, room: int = 1_000, *, thorough: bool = True) -> list[Claim]:
-        return list(self.claimer.claim(room, thorough=thorough))
+        claimed = self.claimer.claim(Room(room, room, True), thorough=thorough)
+        return [*claimed.careful, *claimed.plain]
 
     def claim_one(self) -> Claim:
         (claim,) = self.claim(1)
@@ -56,11 +59,30 @@ class Hand:
 
 
 @contextmanager
-def hand(store: Store, *entrypoints: str, queues: tuple[str, ...] | None = None) -> Iterator[Hand]:
+def hand(
+    store: Store, *entrypoints: str, queues: tuple[str, ...] | None = None, limits: Mapping[str, Limit] | None = None
+) -> Iterator[Hand]:
     """A hand that serves these entrypoints."""
     who = worker(*entrypoints, queues=queues)
-    with store.claimer(who, POLL_INTERVAL) as claimer:
+    with store.claimer(who, POLL_INTERVAL, LocalLimits(limits or {}), lambda: None) as claimer:
         yield Hand(store, who, claimer)
+
+
+def ended(pgq: PgQueuer, status: Any, entrypoint: str = "work", **options: Any) -> JobId:
+    """A new job whose attempt ended so."""
+    job_id: JobId = pgq.enqueue(entrypoint, "data", **options)
+    with hand(pgq.store, entrypoint) as one:
+        claims = one.claim()
+        assert [claim.job.id for claim in claims] == [job_id]
+        one.settle(claims, status, error='{"reason": "test"}')
+    return job_id
+
+
+def record(pgq: PgQueuer, job_id: int) -> JobRecord:
+    """A job that must be there."""
+    found = pgq.jobs.get(job_id)
+    assert found is not None
+    return found
 
 
 class MovableClock:

@@ -90,7 +90,7 @@ def test_replace_gives_a_waiting_job_everything_of_the_new_one(timed: Timed, sta
     )
 
     assert replaced == job_id
-    record = timed.store.get(job_id)
+    record = timed.store.operations().get(job_id)
     assert record is not None
     assert (record.status, record.entrypoint, record.payload, record.queue) == ("queued", "other", b"new", "mail")
     assert (record.priority, record.headers, record.attempts, record.errors) == (2, {"new": 2}, 0, [])

@@ -178,7 +178,7 @@ def test_a_retried_job_waits_its_delay_and_its_attempts_and_errors_add_up(timed:
             claim = one.claim_one()
             assert claim.job.attempt == attempt
             one.settle(claim, "retried", delay=timedelta(seconds=30), error=json.dumps({"attempt": attempt}))
-            record = timed.store.get(job_id)
+            record = timed.store.operations().get(job_id)
             assert record is not None
             assert (record.status, record.attempts, record.worker_id, record.claimed_at) == ("queued", attempt, None, None)
             assert record.execute_after == timed.clock.now + timedelta(seconds=30)
@@ -187,7 +187,7 @@ def test_a_retried_job_waits_its_delay_and_its_attempts_and_errors_add_up(timed:
             timed.clock.move(seconds=1)
         one.settle(one.claim_one(), "failed", error='{"attempt": 3}')
 
-    record = timed.store.get(job_id)
+    record = timed.store.operations().get(job_id)
     assert record is not None
     assert (record.status, record.attempts) == ("failed", 3)
     assert record.errors == [{"attempt": 1}, {"attempt": 2}, {"attempt": 3}]
@@ -227,7 +227,7 @@ def test_a_released_job_keeps_its_place_and_its_attempt_is_not_counted(timed: Ti
         claim = one.claim_one()
         timed.clock.move(minutes=5)
         one.settle(claim, "released")
-        record = timed.store.get(first)
+        record = timed.store.operations().get(first)
         assert record is not None
         assert (record.status, record.attempts, record.execute_after) == ("queued", 0, claim.job.execute_after)
         assert [claim.job.id for claim in one.claim()] == [first, second]
