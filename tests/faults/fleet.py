@@ -59,9 +59,9 @@ class Member:
     def signal(self, number: signal.Signals) -> None:
         os.kill(self.pid, number)
 
-    def ended(self) -> int:
+    def ended(self, seconds: float = SCALE.patience) -> int:
         """Waits for the end; the exit code."""
-        code = self._process.wait(SCALE.patience)
+        code = self._process.wait(seconds)
         self._watcher.join(SCALE.patience)
         return code
 
@@ -74,12 +74,12 @@ class Member:
             pass  # gone by itself
         self.ended()
 
-    def stop(self) -> int:
+    def stop(self, seconds: float = SCALE.patience) -> int:
         """Asks it to stop, and waits; the exit code."""
         self._revive = False
         if self.alive:
             self.signal(signal.SIGTERM)
-        return self.ended()
+        return self.ended(seconds)
 
     def _spawn(self) -> subprocess.Popen[bytes]:
         with self.log.open("ab") as log:

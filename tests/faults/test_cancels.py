@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from tests.faults import missing
 from tests.faults.scale import SCALE
 from tests.faults.stage import Stage
 
@@ -13,7 +12,6 @@ BATCH = 10
 TOLD = 2.0  # seconds in which a handler sees that it was asked; one by contract, and one for a busy machine
 
 
-@missing.cancel
 def test_cancels_race_with_claims(scene: Stage) -> None:
     scene.fleet.start("cancelled", count=2)
     jobs: Any = scene.pgq.jobs

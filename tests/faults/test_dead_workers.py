@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from tests.faults import missing
 from tests.faults.patience import eventually
 from tests.faults.scale import SCALE
 from tests.faults.stage import Stage
@@ -11,7 +10,6 @@ SLOTS = 10
 KILLERS = ("exit", "segfault", "memory")
 
 
-@missing.rescue
 def test_a_killed_worker_with_running_and_waiting_jobs(scene: Stage) -> None:
     killed, other = scene.fleet.start("work", count=2)
     scene.learn_to_claim_ahead()
@@ -29,10 +27,9 @@ def test_a_killed_worker_with_running_and_waiting_jobs(scene: Stage) -> None:
     )
     census = scene.conclude()
     assert census.counts == {"succeeded": len(scene.ids)}
-    assert max(census.attempts.values()) == 2
+    assert set(census.attempts.values()) == {1}  # an attempt that the worker's death cut off does not count
 
 
-@missing.rescue
 def test_workers_that_are_killed_again_and_again(scene: Stage) -> None:
     members = scene.fleet.start("work", count=3)
     for _ in range(SCALE.crashes):
@@ -43,7 +40,6 @@ def test_workers_that_are_killed_again_and_again(scene: Stage) -> None:
     assert census.counts == {"succeeded": len(scene.ids)}
 
 
-@missing.rescue
 def test_one_killer_among_many_innocents(scene: Stage) -> None:
     scene.fleet.start_one("fatal", revive=True)
     scene.enqueue(250, seconds=0.02)
@@ -55,7 +51,6 @@ def test_one_killer_among_many_innocents(scene: Stage) -> None:
     check_reason(scene, killer)
 
 
-@missing.rescue
 def test_killers_of_every_kind_at_once(scene: Stage) -> None:
     for _ in range(2):
         scene.fleet.start_one("fatal", "--concurrency", "4", revive=True, PGQ_MAX_RESCUES="2")
@@ -74,4 +69,4 @@ def check_reason(scene: Stage, job_id: int) -> None:
     record = scene.pgq.jobs.get(job_id)
     assert record is not None
     assert record.errors
-    assert record.errors[-1]["message"]
+    assert record.errors[-1]["type"]

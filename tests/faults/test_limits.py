@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import time
 
-from tests.faults import missing
 from tests.faults.apps.limits import BURST, LIMITS, RATE
 from tests.faults.measures import SECOND, burst_needed, most_at_once, starts
 from tests.faults.records import Run
@@ -19,8 +18,6 @@ CONCURRENCY = {name: limit["concurrency_limit"] for name, limit in LIMITS.items(
 _KILL_EVERY = 2.0  # seconds
 
 
-@missing.limits
-@missing.rescue
 def test_many_workers_of_which_some_die(scene: Stage) -> None:
     members = scene.fleet.start("limited", "--concurrency", "4", count=SCALE.workers)
     scene.enqueue(round(RATE * SCALE.limited), "rated", seconds=0.05)
@@ -37,7 +34,6 @@ def test_many_workers_of_which_some_die(scene: Stage) -> None:
     check_limits(scene, HANDOVER)
 
 
-@missing.limits
 def test_the_limits_are_reached(scene: Stage) -> None:
     scene.fleet.start("limited", "--concurrency", "4", count=SCALE.workers // 2)
     seconds = SCALE.limited / 2
@@ -55,12 +51,11 @@ def test_the_limits_are_reached(scene: Stage) -> None:
     assert busy / (end - begin) >= 0.95 * CONCURRENCY["five"]
 
 
-@missing.limits
 def test_limited_jobs_while_the_server_crashes(scene: Stage) -> None:
     members = scene.fleet.start("limited", count=2)
-    scene.enqueue(RATE * SCALE.crashes * 3, "rated", seconds=0.01)
-    scene.enqueue(SCALE.crashes * 20, "single", seconds=0.1)
-    scene.enqueue(SCALE.crashes * 40, "five", seconds=0.2)
+    scene.enqueue(RATE * SCALE.crashes * 2, "rated", seconds=0.01)
+    scene.enqueue(SCALE.crashes * 15, "single", seconds=0.1)
+    scene.enqueue(SCALE.crashes * 30, "five", seconds=0.2)
     for _ in range(SCALE.crashes):
         so_far = len(scene.journal.runs())
         scene.wait_for_runs(lambda runs, so_far=so_far: len(runs) > so_far + 10, "jobs begin")  # type: ignore[misc]
@@ -71,11 +66,10 @@ def test_limited_jobs_while_the_server_crashes(scene: Stage) -> None:
     check_limits(scene, HANDOVER)
 
 
-@missing.limits
 def test_limited_jobs_while_all_slots_are_busy(scene: Stage) -> None:
     scene.fleet.start_one("limited")
     scene.learn_to_claim_ahead()
-    scene.enqueue(40, seconds=1.0)
+    scene.enqueue(20, seconds=1.0)
     scene.enqueue(4 * RATE, "rated")
     for _ in range(10):
         scene.enqueue(200, seconds=0.005)

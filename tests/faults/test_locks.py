@@ -11,7 +11,6 @@ import psycopg
 import pytest
 
 from pgq_sync.models import OnConflict
-from tests.faults import missing
 from tests.faults.patience import eventually
 from tests.faults.scale import SCALE
 from tests.faults.stage import Stage
@@ -32,7 +31,7 @@ def enqueue_again(on_conflict: OnConflict) -> Touch:
     [
         pytest.param(enqueue_again("replace"), id="replace"),
         pytest.param(enqueue_again("existing"), id="existing"),
-        pytest.param(lambda producer, ids: producer.jobs.cancel(ids), id="cancel", marks=missing.cancel),
+        pytest.param(lambda producer, ids: producer.jobs.cancel(ids), id="cancel"),
     ],
 )
 def test_a_transaction_that_touched_running_jobs_stays_open(scene: Stage, touch: Touch) -> None:

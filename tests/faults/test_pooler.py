@@ -8,18 +8,16 @@ from typing import Any
 
 import pytest
 
-from tests.faults import missing
-from tests.faults.pooler import pgbouncer
 from tests.faults.scale import SCALE
 from tests.faults.servers import Server
 from tests.faults.stage import stage
+from tests.network.pgbouncer import bouncer
 
 
-@missing.pooler
 @pytest.mark.parametrize("listening", [True, False], ids=["listen_dsn", "no listen_dsn"])
 def test_jobs_run_through_it(own_server: Server, tmp_path: Path, listening: bool) -> None:
     past: dict[str, Any] = {"PGQ_LISTEN_DSN": own_server.dsn} if listening else {"PGQ_POLL_INTERVAL": "500ms"}
-    with pgbouncer(own_server.dsn) as pooled, stage(own_server, tmp_path, pooled) as scene:
+    with bouncer(own_server.dsn, pool_size=10) as pooled, stage(own_server, tmp_path, pooled) as scene:
         members = scene.fleet.start("work", count=2, **past)
         long = scene.enqueue(4, seconds=SCALE.silence)
         scene.wait_until_running(long)
@@ -32,4 +30,4 @@ def test_jobs_run_through_it(own_server: Server, tmp_path: Path, listening: bool
         for member in members:
             assert "Traceback" not in member.printed
             if not listening:
-                assert member.printed.count("polls") == 1, "said once"
+                assert member.printed.count("listen_dsn") == 1, "said once"

@@ -54,9 +54,9 @@ def test_a_dump_across_the_change_of_day(own_server: Server) -> None:
             keeper.start()
             try:
                 seconds = []
-                for _ in range(6):
+                for _ in range(5):
                     clock.move(days=1)
-                    seconds += finish_some(own_server, worker, clock, 40)
+                    seconds += finish_some(own_server, worker, clock, 25)
             finally:
                 pruning.set()
                 keeper.join()

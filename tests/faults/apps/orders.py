@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import json
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from pgq_sync import Hold, Job, Retry
+from tests.faults.records import VARIABLE
 
 _GLANCE = 0.01  # seconds between two looks at a gate
 
@@ -21,8 +23,8 @@ class Order:
     Attributes:
         seconds: how long.
         frozen: for so many seconds hold the interpreter's lock, so that no other thread of the process runs.
-        gate: the first attempt goes on when this file is there; later ones do not wait.
-        first: how the first attempt ends; later ones succeed.
+        gate: the first run goes on when this file is there; later ones do not wait.
+        first: how the first run ends; later ones succeed.
     """
 
     seconds: float = 0
@@ -39,7 +41,7 @@ class Order:
         time.sleep(self.seconds)
         if self.frozen:
             ctypes.PyDLL(None).sleep(self.frozen)  # a PyDLL keeps the lock, as a careless extension does
-        if job.attempt == 1:
+        if (self.gate or self.first != "success") and _is_first(job):
             self._end_first()
 
     def _end_first(self) -> None:
@@ -51,3 +53,12 @@ class Order:
             raise Hold("as ordered")
         if self.first == "failure":
             raise RuntimeError("as ordered")
+
+
+def _is_first(job: Job) -> bool:
+    """Whether this job never ran before: not by its attempt, since one that its worker's death cut off does not count."""
+    try:
+        Path(f"{os.environ[VARIABLE]}.{job.id}").touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
