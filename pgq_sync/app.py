@@ -256,9 +256,8 @@ class PgQueuer(Producer):
         chosen = self._worker_settings(concurrency=concurrency, batch_size=batch_size, **settings)
         if max_jobs is not None and max_jobs < 1:
             raise ConfigError(f"max_jobs={max_jobs!r}: a whole number from 1 up is accepted")
-        store = self.store.for_engine()
         return Worker(
-            store,
+            self.store.for_engine(handlers=chosen.concurrency + chosen.max_stuck),
             self.registry,
             chosen,
             resources=self.resources,

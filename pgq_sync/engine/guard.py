@@ -20,7 +20,7 @@ Value = TypeVar("Value")
 # Where an exception out of nowhere does lasting harm: it would leave a lock taken for ever (logging takes its locks
 # without `with` before Python 3.13), a connection of a pool given out to nobody, or the store in memory half changed.
 _CRITICAL_FUNCTIONS = {("logging", "acquire"), ("logging", "handle"), ("logging", "_acquireLock")}
-_CRITICAL_MODULES = ("psycopg_pool", "pgq_sync.storage.memory")
+_CRITICAL_MODULES = ("psycopg_pool", "pgq_sync.storage.pools", "pgq_sync.storage.memory")
 _NEAR = 4  # innermost frames that are looked at: they call into other modules, but not deep
 
 

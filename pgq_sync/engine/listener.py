@@ -67,7 +67,7 @@ class Listener:
         self._limited_ended = False
         self._quarantined: Claim | None = None  # the latest: a second one waits until its outcome is written
         self._said_deaf = False
-        # Whether there may be jobs that were claimed without the answer having arrived. False while nothing has failed.
+        # Whether there may be jobs that were claimed without the answer having arrived; told once the thread has ended.
         self.in_doubt = False
 
     def serve(
@@ -81,15 +81,17 @@ class Listener:
 
     def run(self, stopping: threading.Event) -> None:
         """The thread."""
-        delay = _FIRST_DELAY
+        delay, reconnected = _FIRST_DELAY, False
         while not stopping.is_set():
             connected = time.monotonic()
             try:
+                self.in_doubt = True
                 with self._store.claimer(self._worker, self._poll_interval, self._limits, self._on_cancel) as claimer:
                     self._serve(claimer, stopping)
+                    self.in_doubt = reconnected and not claimer.exclusive
                     break
             except StoreUnavailable as error:
-                self.in_doubt = True
+                reconnected = True
                 logger.warning("the listener lost the database and connects again: %s", error)
                 self._slots.hand(Claimed())  # no slot is kept waiting for a limited job meanwhile
                 # A server that takes connections and then refuses to work, a standby say, is not asked all the time.
@@ -122,7 +124,6 @@ class Listener:
         lost = claimer.recover(held)
         # What is finished meanwhile is not among those; the others were rescued by somebody, and run elsewhere.
         self._completer.abandon(self._slots.disown(self._completer.still_held(lost)))
-        self.in_doubt = not claimer.exclusive and self.in_doubt
         self._recover_again = math.inf if claimer.exclusive else time.monotonic() + _LATE_CLAIM
 
     def wake(self) -> None:
@@ -170,7 +171,7 @@ class Listener:
             room = self._room()
             claimed = claimer.claim(room) if room.ahead > 0 else Claimed()
             self._hand_over(claimed)
-            if claimer.wants_slot:
+            if claimer.wants_slot and room.ahead > 0:
                 self._slots.reserve()
             if 0 < len(claimed) < room.ahead:
                 # There is no more; and to sleep at once lets the slots' threads begin, which need the interpreter.

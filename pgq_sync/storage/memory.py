@@ -51,7 +51,7 @@ class MemoryStore:
         self.schedules = MemorySchedules(self, self._state.now)
         self.limits = MemoryLimits(self._state)
 
-    def for_engine(self) -> MemoryStore:
+    def for_engine(self, *, handlers: int = 1) -> MemoryStore:
         return self
 
     def require_schema(self) -> None:

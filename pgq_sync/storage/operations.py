@@ -104,17 +104,20 @@ class PostgresOperations:
         deleted: set[int] = set()
         refused: set[int] = set()
         for part in self._slices(session, ids):
-            waiting = part
+            waiting = left = part
+            unfinished: list[Row] = []
             for _ in range(_ROUNDS):
                 deleted |= self._end(session, waiting, "deleted")
-                rows = session.run(self._sql["unfinished"], {"ids": [each for each in part if each not in deleted]})
-                waiting = [job_id for job_id, running in rows if not running]
+                left = [each for each in left if each not in deleted]
+                unfinished = session.run(self._sql["unfinished"], {"ids": left}) if left else []
+                waiting = [job_id for job_id, running in unfinished if not running]
                 if not waiting:
                     break
-            refused |= {row[0] for row in rows}
-            # After it was seen not to be unfinished: a job that ended in between is in history by now.
-            finished = [each for each in part if each not in deleted and each not in refused]
-            deleted |= {row[0] for row in session.run(self._sql["forget_finished"], {"ids": finished})}
+            refused |= {row[0] for row in unfinished}
+            # Only now: what was seen not to be unfinished is in history by this time.
+            finished = [each for each in left if each not in refused]
+            if finished:
+                deleted |= {row[0] for row in session.run(self._sql["forget_finished"], {"ids": finished})}
         return deleted, refused
 
     def purge(self, status: str, *, entrypoint: str | None, older_than: timedelta) -> int:

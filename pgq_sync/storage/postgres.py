@@ -32,7 +32,7 @@ from pgq_sync.storage.schedules import PostgresSchedules
 from pgq_sync.storage.schema import Schema
 from pgq_sync.storage.statements import statements
 from pgq_sync.storage.store import OWN, Clock, LocalLimits, database_clock
-from pgq_sync.storage.transactions import PostgresTransaction
+from pgq_sync.storage.transactions import Lend, PostgresTransaction
 
 _FINISHING = ("succeeded", "failed", "cancelled")
 
@@ -44,17 +44,20 @@ class PostgresStore:
         connections: where its connections come from.
         names: the tables' names.
         clock: the time that rows get; by default the database's own.
+        lend: lends connections to handlers; a worker's store has it.
     """
 
-    def __init__(self, connections: Connections, names: Names, clock: Clock = database_clock) -> None:
+    def __init__(self, connections: Connections, names: Names, clock: Clock = database_clock, lend: Lend | None = None) -> None:
         self._connections = connections
         self._names = names
         self._sql = statements(names)
         self._clock = clock
+        self._lend = lend
         self._partitioned_on: date | None = None  # the day on which history was last seen to be ready
 
-    def for_engine(self) -> PostgresStore:
-        return PostgresStore(self._connections.for_engine(), self._names, self._clock)
+    def for_engine(self, *, handlers: int = 1) -> PostgresStore:
+        connections = self._connections.for_engine(handlers=handlers)
+        return PostgresStore(connections, self._names, self._clock, connections.handler)
 
     def require_schema(self) -> None:
         with translated():
@@ -92,15 +95,7 @@ class PostgresStore:
             connection.close()
 
     def transaction(self) -> PostgresTransaction:
-        return PostgresTransaction(self._handler_connection, self.intake, self.finish)
-
-    @contextmanager
-    def _handler_connection(self) -> Iterator[psycopg.Connection[Any]]:
-        connection = self._connections.direct()
-        try:
-            yield connection
-        finally:
-            connection.close()
+        return PostgresTransaction(self._lend or self._connections.for_engine().handler, self.intake, self.finish)
 
     def finish(self, connection: Any, settlement: Settlement) -> bool:
         self._have_partition()

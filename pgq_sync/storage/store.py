@@ -344,8 +344,12 @@ class Store(Jobs, Fleet, Protocol):
     def limits(self) -> Limits:
         """The limits and pauses."""
 
-    def for_engine(self) -> Store:
-        """The same store as a worker uses it: never on a connection that the caller works on."""
+    def for_engine(self, *, handlers: int = 1) -> Store:
+        """The same store as a worker uses it: never on a connection that the caller works on.
+
+        Args:
+            handlers: how many handlers may be in a transaction at once.
+        """
 
     def require_schema(self) -> None:
         """Raises SchemaError unless the database has the schema that this version of pgq-sync works with."""

@@ -16,6 +16,8 @@ from pgq_sync.storage.store import Intake
 
 logger = logging.getLogger("pgq_sync.engine")
 
+Lend = Callable[[], AbstractContextManager[psycopg.Connection[Any]]]
+
 _CANCEL_TIMEOUT = 2.0  # seconds for the server to take a cancel request
 
 
@@ -23,19 +25,19 @@ class PostgresTransaction:
     """A transaction on a connection of its own, taken at the first use.
 
     Args:
-        connect: lends a connection in autocommit.
+        lend: lends a connection in autocommit, and takes it back.
         intake: where to enqueue on a connection.
         finish: writes a completion on a connection.
     """
 
     def __init__(
         self,
-        connect: Callable[[], AbstractContextManager[psycopg.Connection[Any]]],
+        lend: Lend,
         intake: Callable[[Any], AbstractContextManager[Intake]],
         finish: Callable[[Any, Settlement], bool],
     ) -> None:
         self.since: float | None = None
-        self._connect = connect
+        self._lend = lend
         self._intake = intake
         self._finish = finish
         self._stack = ExitStack()
@@ -53,7 +55,7 @@ class PostgresTransaction:
 
     def open(self) -> psycopg.Connection[Any]:
         if self._connection is None:
-            connection = self._stack.enter_context(self._connect())
+            connection = self._stack.enter_context(self._lend())
             self._connection = connection
             self._stack.callback(self._close_discarded)
             self._stack.enter_context(_transaction(connection))

@@ -58,3 +58,10 @@ def runner(empty_dsn: str, place: Settings) -> Iterator[Role]:
     """A role that may run jobs."""
     with granted(empty_dsn, place, "worker") as role:
         yield role
+
+
+@pytest.fixture
+def operator(empty_dsn: str, place: Settings) -> Iterator[Role]:
+    """A role that may look after jobs."""
+    with granted(empty_dsn, place, "operator") as role:
+        yield role

@@ -74,9 +74,11 @@ where job_id = any(array(
 -- Enqueues failed jobs anew, under new ids that name the old ones, and marks these: none can be put back twice. Where a
 -- dedupe key is taken, nothing comes back.
 with picked as materialized (
-    -- Two who put the same job back: the second waits here, and then finds it marked.
+    -- Two who put the same job back: the second waits here, and then finds it marked. On a table that was never analyzed
+    -- a list of ids is taken for much of it, unless it comes from an array(...); and "is not distinct from" keeps the
+    -- planner from reading all failed jobs by their index.
     select * from {history}
-    where id = any(%(ids)s::bigint[]) and status = 'failed' and requeued_as is null
+    where id = any(array(select unnest(%(ids)s::bigint[]))) and status is not distinct from 'failed' and requeued_as is null
     order by dedupe_key, id
     for update
 ), added as (
@@ -123,7 +125,8 @@ select changed.id from changed, (select count(*) from told) as announced
 
 -- name: failed
 -- Which of these jobs ended as failed and are still remembered, and as which they were requeued.
-select id, requeued_as from {history} where id = any(%(ids)s::bigint[]) and status = 'failed'
+select id, requeued_as from {history}
+where id = any(array(select unnest(%(ids)s::bigint[]))) and status is not distinct from 'failed'
 
 -- name: unfinished
 -- Which of these jobs are unfinished, and whether they run.
@@ -132,7 +135,7 @@ select id, status = 'running' from {job} where id = any(%(ids)s::bigint[])
 -- name: forget_finished
 -- Removes finished jobs from history; their ids come back.
 with picked as materialized (
-    select id from {history} where id = any(%(ids)s::bigint[]) order by dedupe_key, id for update
+    select id from {history} where id = any(array(select unnest(%(ids)s::bigint[]))) order by dedupe_key, id for update
 )
 delete from {history} where id = any(array(select id from picked)) returning id
 
