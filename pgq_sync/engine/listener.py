@@ -16,7 +16,8 @@ from pgq_sync.engine.limits import LocalLimits
 from pgq_sync.engine.slots import Slots
 from pgq_sync.errors import StoreUnavailable
 from pgq_sync.models import Claim, Claimed, Peers, QueueExecutionMode, Room, Settlement, WorkerInfo
-from pgq_sync.storage.store import Claimer, Store
+from pgq_sync.storage.claiming import Claimer
+from pgq_sync.storage.store import Store
 
 logger = logging.getLogger("pgq_sync.engine")
 

@@ -17,13 +17,14 @@ import psycopg
 from pgq_sync.errors import StoreUnavailable
 from pgq_sync.models import Claim, Claimed, Job, Peers, Recovered, Room, WorkerInfo
 from pgq_sync.storage.careful import CarefulClaims
+from pgq_sync.storage.claiming import LocalLimits
 from pgq_sync.storage.connections import pooled, require_writable
 from pgq_sync.storage.failures import translated
 from pgq_sync.storage.lanes import Found, LaneMemory, Paused, claim_order, serving, stagger
 from pgq_sync.storage.names import Names
 from pgq_sync.storage.notifications import CANCEL, Notice, parse, subscribe, subscribe_own
 from pgq_sync.storage.statements import statements
-from pgq_sync.storage.store import Clock, LocalLimits
+from pgq_sync.storage.store import Clock
 from pgq_sync.storage.waker import Waker
 
 BUSY_LOOK = 1.0  # seconds between two full looks while there is work

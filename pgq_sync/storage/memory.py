@@ -24,6 +24,7 @@ from pgq_sync.models import (
     Settlement,
     WorkerInfo,
 )
+from pgq_sync.storage.claiming import LocalLimits
 from pgq_sync.storage.intake import CheckedJob
 from pgq_sync.storage.memory_claimer import MemoryClaimer
 from pgq_sync.storage.memory_limits import MemoryLimits
@@ -31,7 +32,7 @@ from pgq_sync.storage.memory_operations import MemoryOperations
 from pgq_sync.storage.memory_rows import MemoryRow, new_row
 from pgq_sync.storage.memory_schedules import MemorySchedules
 from pgq_sync.storage.memory_state import MemoryState
-from pgq_sync.storage.store import OWN, Clock, LocalLimits
+from pgq_sync.storage.store import OWN, Clock
 from pgq_sync.storage.transactions import MemoryTransaction
 
 _MOST_ERRORS = 100  # of one job

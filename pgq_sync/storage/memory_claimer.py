@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from pgq_sync.models import Claim, Claimed, JobId, Peers, Recovered, Room, WorkerInfo
+from pgq_sync.storage.claiming import LocalLimits
 from pgq_sync.storage.lanes import claim_order, serving
 from pgq_sync.storage.limit_rows import ANY, LimitRow
 from pgq_sync.storage.memory_rows import MemoryKey
 from pgq_sync.storage.memory_state import MemoryState
-from pgq_sync.storage.store import LocalLimits
 
 
 class MemoryClaimer:

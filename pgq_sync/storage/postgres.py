@@ -21,6 +21,7 @@ from pgq_sync.models import (
     WorkerInfo,
 )
 from pgq_sync.storage.claimer import PostgresClaimer
+from pgq_sync.storage.claiming import LocalLimits
 from pgq_sync.storage.connections import Connections
 from pgq_sync.storage.database import PsycopgSession, Row, Session, bind
 from pgq_sync.storage.failures import lacks_partition, translated
@@ -31,7 +32,7 @@ from pgq_sync.storage.operations import PostgresOperations
 from pgq_sync.storage.schedules import PostgresSchedules
 from pgq_sync.storage.schema import Schema
 from pgq_sync.storage.statements import statements
-from pgq_sync.storage.store import OWN, Clock, LocalLimits, database_clock
+from pgq_sync.storage.store import OWN, Clock, database_clock
 from pgq_sync.storage.transactions import Lend, PostgresTransaction
 
 _FINISHING = ("succeeded", "failed", "cancelled")

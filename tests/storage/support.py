@@ -14,8 +14,9 @@ import psycopg
 from pgq_sync import JobRecord, PgQueuer
 from pgq_sync.engine.limits import LocalLimits
 from pgq_sync.models import Claim, JobId, Limit, Outcome, Room, Settled, Settlement, WorkerInfo
+from pgq_sync.storage.claiming import Claimer
 from pgq_sync.storage.names import Names
-from pgq_sync.storage.store import Claimer, Store
+from pgq_sync.storage.store import Store
 from tests.waiting import wait_until
 
 POLL_INTERVAL = timedelta(seconds=5)
