@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, MutableMapping, Sequence
 from contextlib import AbstractContextManager
+from datetime import timedelta
 from types import TracebackType
 from typing import Any
 
@@ -14,9 +16,10 @@ from pgq_sync.engine.worker import Worker, WorkReport
 from pgq_sync.entrypoints.executors import DatabaseRetry
 from pgq_sync.entrypoints.registry import ExecutorFactory, Handler, Registry
 from pgq_sync.errors import ConfigError
-from pgq_sync.models import OnFailure, QueueExecutionMode
+from pgq_sync.models import LimitScope, OnFailure, QueueExecutionMode
 from pgq_sync.settings import Settings
 from pgq_sync.storage.connections import Connections, ForeignConnection, ForeignPool, OwnPool
+from pgq_sync.storage.doctor import Finding, diagnose
 from pgq_sync.storage.jobs import JobBook
 from pgq_sync.storage.limit_book import LimitBook
 from pgq_sync.storage.memory import MemoryStore
@@ -145,10 +148,16 @@ class PgQueuer(Producer):
         name: str,
         *,
         queue: str | None = None,
+        concurrency_limit: int = 0,
+        requests_per_second: float = math.inf,
+        burst: float | None = None,
+        limit_scope: LimitScope = "fleet",
+        timeout: timedelta | float | None = None,
         retry: DatabaseRetry | None = None,
         on_failure: OnFailure = "fail",
         executor_factory: ExecutorFactory | None = None,
         accepts_context: bool | None = None,
+        transactional: bool = False,
         store_result: bool = False,
         keep_history: bool = True,
     ) -> Callable[[Handler], Handler]:
@@ -159,24 +168,37 @@ class PgQueuer(Producer):
         Args:
             name: 1 to 200 characters, once per application.
             queue: where its jobs are enqueued unless the caller names another queue than "default".
+            concurrency_limit: how many of its jobs run at once; 0: as many as there are slots.
+            requests_per_second: how many of its jobs start in a second, on average.
+            burst: how many may start at once after a pause; by default one second's worth, and at least one.
+            limit_scope: "fleet": the limits hold over all workers; "worker": for each of them.
+            timeout: how long an attempt may take, as a timedelta or in seconds. Then `JobTimeout` is raised in the handler.
             retry: when to try a failed job again through the database.
             on_failure: "fail": a job that failed for good goes to history; "hold": it is parked for a person.
             executor_factory: makes the strategy by which the function is called; gets `EntrypointExecutorParameters`.
             accepts_context: overrides what the annotations say.
+            transactional: `context.connection` is in a transaction, in which the job's completion is written as well: what
+                the handler does on it takes effect exactly once.
             store_result: keep what the function returns, as JSON.
             keep_history: False forgets jobs that succeeded.
 
         Raises:
             ValueError: a value is out of range, or the name is registered already.
-            TypeError: the function is async, a generator, or cannot be called with a job.
+            TypeError: the function is async, a generator, or cannot be called with a job; or a value is no number.
         """
         return self.registry.entrypoint(
             name,
             queue=queue,
+            concurrency_limit=concurrency_limit,
+            requests_per_second=requests_per_second,
+            burst=burst,
+            limit_scope=limit_scope,
+            timeout=timeout,
             retry=retry,
             on_failure=on_failure,
             executor_factory=executor_factory,
             accepts_context=accepts_context,
+            transactional=transactional,
             store_result=store_result,
             keep_history=keep_history,
         )
@@ -234,14 +256,13 @@ class PgQueuer(Producer):
         chosen = self._worker_settings(concurrency=concurrency, batch_size=batch_size, **settings)
         if max_jobs is not None and max_jobs < 1:
             raise ConfigError(f"max_jobs={max_jobs!r}: a whole number from 1 up is accepted")
-        store = self.store.for_engine()
         return Worker(
-            store,
+            self.store.for_engine(handlers=chosen.concurrency + chosen.max_stuck),
             self.registry,
             chosen,
             resources=self.resources,
             # Children of a job never join a transaction that the caller's connection happens to be in.
-            enqueue=self._producer(store.intake).enqueue,
+            produce=self._producer,
             queues=queues,
             entrypoints=entrypoints,
             mode=QueueExecutionMode(mode),
@@ -265,6 +286,17 @@ class PgQueuer(Producer):
     def drain(self, **options: Any) -> WorkReport:
         """Works until nothing is claimable now and nothing runs, and tells what was done. Options as in `worker`."""
         return self.run(mode=QueueExecutionMode.drain, **options)
+
+    def doctor(self) -> list[Finding]:
+        """Examines the database, the connection and the jobs.
+
+        Returns:
+            One finding per check at least; those of level "error" should never be.
+
+        Raises:
+            ConfigError: there is no database.
+        """
+        return list(diagnose(self._connections, self._names))
 
     def close(self) -> None:
         """Closes what this object opened; later use opens again."""

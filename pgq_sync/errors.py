@@ -57,7 +57,7 @@ class DuplicateJob(PgqError):
 
 
 class JobControl(BaseException):
-    """The base of what a handler raises to steer its job.
+    """The base of what a handler raises to steer its job, and of what the engine raises in it.
 
     It derives from BaseException, so that a handler's own `except Exception` does not swallow it.
     """
@@ -98,4 +98,16 @@ class Hold(JobControl):
 
     def __init__(self, reason: str | None = None) -> None:
         super().__init__(reason or "held")
+        self.reason = reason
+
+
+class JobTimeout(JobControl):
+    """Raised in a handler, at whatever it is doing, when its `timeout` is over: the attempt has failed.
+
+    Args:
+        reason: kept in the job's errors.
+    """
+
+    def __init__(self, reason: str | None = None) -> None:
+        super().__init__(reason or "the attempt took longer than its timeout")
         self.reason = reason

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -14,6 +15,7 @@ Payload = bytes | str | None
 OnConflict = Literal["raise", "skip", "existing", "replace"]
 DedupeUntil = Literal["finished", "started"]
 OnFailure = Literal["fail", "hold"]
+LimitScope = Literal["fleet", "worker"]
 
 
 class QueueExecutionMode(str, enum.Enum):
@@ -76,6 +78,7 @@ class Outcome:
     error: str | None = None  # JSON: one entry of the job's errors
     delay: timedelta = timedelta()  # of a retry
     keep: bool = True  # in history
+    written: bool = False  # already, in the handler's own transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +99,47 @@ class Settled:
 
 
 @dataclass(frozen=True, slots=True)
+class Claimed:
+    """What a claim brought."""
+
+    plain: Sequence[Claim] = ()  # they may wait for a slot
+    careful: Sequence[Claim] = ()  # limited, or in quarantine: to be started at once
+
+    def __len__(self) -> int:
+        return len(self.plain) + len(self.careful)
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How many jobs a worker can take."""
+
+    ahead: int  # with those that would wait for a slot a moment
+    now: int = 0  # that would start at once: limited jobs and those in quarantine are not claimed ahead
+    quarantine: bool = False  # whether one of those in quarantine may be among them
+
+
+@dataclass(frozen=True, slots=True)
 class Peers:
     """A worker's place among the living workers that serve the same entrypoints and queues."""
 
     rank: int = 0
     count: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """What a worker learns from its sign of life."""
+
+    peers: Peers = Peers()
+    overdue_in: float | None = None  # seconds until the most silent of the others counts as dead; None: there are none
+
+
+@dataclass(frozen=True, slots=True)
+class Rescued:
+    """A worker that was found dead."""
+
+    worker: str  # its name
+    jobs: int  # that it had claimed, and that wait again
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,8 +155,19 @@ class WorkerInfo:
     entrypoints: tuple[str, ...]
     slots: int
     state: Literal["running", "stopping"] = "running"
+    liveness_limit: timedelta = timedelta(seconds=15)  # of silence, after which its jobs are taken over
     started_at: datetime | None = None
     beat_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limit:
+    """How much of an entrypoint may run at once, and how often it may start."""
+
+    concurrency_limit: int = 0  # 0: as many as there are slots
+    requests_per_second: float = math.inf
+    burst: float = math.inf  # how many may start at once after a pause
+    scope: LimitScope = "fleet"
 
 
 @dataclass(frozen=True, slots=True)

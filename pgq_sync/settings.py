@@ -57,6 +57,7 @@ class Settings:
     )
     shutdown_timeout: timedelta = _setting(timedelta(seconds=30), "How long a stopping worker waits for running jobs.")
     max_stuck: int = _setting(5, "How many stuck threads a worker replaces before it gives up.")
+    max_rescues: int = _setting(3, "How often a job is run again after its worker died.")
     beat_interval: timedelta = _setting(timedelta(seconds=5), "How often a worker gives a sign of life.")
     liveness_limit: timedelta = _setting(timedelta(seconds=15), "How old the last sign of life of a living worker may be.")
     retention: timedelta = _setting(timedelta(days=7), "How long finished jobs are remembered.")
@@ -182,7 +183,7 @@ def _parse_bool(text: str) -> bool:
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _BOOLEANS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 _SECRET = ("dsn", "listen_dsn")
-_LEAST = {"max_stuck": 0, "shutdown_timeout": 0, "misfire_grace": 0}
+_LEAST = {"max_stuck": 0, "max_rescues": 0, "shutdown_timeout": 0, "misfire_grace": 0}
 _FORMS: dict[type, tuple[str, Callable[[str], Any]]] = {
     str: ("text", str),
     int: ("a whole number", int),

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from pgq_sync.app import PgQueuer
 from pgq_sync.settings import Settings, described, parse, parse_duration
@@ -110,6 +111,23 @@ def embedded_environment(directory: str | None) -> Iterator[None]:
     with embedded_postgres(Path(directory)) as dsn:
         os.environ["PGQ_DSN"] = dsn
         yield
+
+
+def given_options(context: click.Context, *, but: Collection[str]) -> list[str]:
+    """The options of this call as they would be written again, without those named in `but` and what was left to a default."""
+    written: list[str] = []
+    for option in context.command.params:
+        name = option.name or ""
+        given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        if isinstance(option, click.Option) and given and name not in but:
+            written += _written(option, context.params[name])
+    return written
+
+
+def _written(option: click.Option, value: Any) -> list[str]:
+    if option.is_flag:
+        return [(option.opts if value else option.secondary_opts)[-1]]
+    return [f"{option.opts[-1]}={each}" for each in (value if option.multiple else [value])]
 
 
 class Duration(click.ParamType[timedelta]):

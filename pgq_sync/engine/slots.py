@@ -8,11 +8,13 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 
+from pgq_sync.engine.reservation import Reservation
 from pgq_sync.entrypoints.context import Context
-from pgq_sync.models import Claim, Outcome, Settlement
+from pgq_sync.models import Claim, Claimed, JobId, Outcome, Room, Settlement
 
 AHEAD = 0.2  # seconds of work to claim beyond the idle slots
 MOST = 1_000  # jobs in one claim, and claimed ahead
@@ -21,9 +23,9 @@ Run = Callable[[Claim, Callable[[Context], None]], Outcome]
 
 
 class Slot:
-    """One running place. Its own thread writes it; the listener only reads."""
+    """One running place. Its own thread writes it, but for `stuck`; others only read."""
 
-    __slots__ = ("busy", "claim", "context", "finished", "since")
+    __slots__ = ("busy", "claim", "context", "finished", "since", "stuck")
 
     def __init__(self) -> None:
         self.claim: Claim | None = None
@@ -31,6 +33,7 @@ class Slot:
         self.since = 0.0  # when the running job began
         self.busy = 0.0  # seconds spent in finished jobs
         self.finished = 0
+        self.stuck = False  # its job hangs: another one took its place, and its thread ends with that job
 
     def enter(self, context: Context) -> None:
         self.context = context
@@ -62,11 +65,14 @@ class Slots:
         self._done = done
         self._on_room = on_room
         self._batch_size = batch_size
+        self._max_stuck = max_stuck
         self._waiting: queue.SimpleQueue[Claim | None] = queue.SimpleQueue()
-        self._slots = [Slot() for _ in range(size)]
+        self._reservation = Reservation(on_room)
         self._pool = ThreadPoolExecutor(size + max_stuck, thread_name_prefix="pgq-slot")
-        self._loops: list[Future[None]] = []
         self._lock = threading.Lock()  # of everything below
+        self._slots = [Slot() for _ in range(size)]
+        self._stuck: list[Slot] = []
+        self._on_end: Callable[[], None] | None = None  # once closed
         self._handed = 0
         self._ahead = 0  # how many jobs to claim beyond the idle slots
         self._low_water = 0  # at so few waiting jobs it is time to claim again
@@ -74,31 +80,44 @@ class Slots:
         self._accounted = (0, 0.0)
 
     def start(self) -> None:
-        self._loops = [self._pool.submit(self._loop, slot) for slot in self._slots]
+        for slot in self._slots:
+            self._pool.submit(self._serve, slot)
 
-    def hand(self, claims: Sequence[Claim]) -> None:
-        """Gives claimed jobs to the slots. Listener thread only."""
+    def hand(self, claimed: Claimed) -> None:
+        """Gives claimed jobs to the slots, and frees those that were reserved in vain. Listener thread only."""
         with self._lock:
-            self._handed += len(claims)
-        for claim in claims:
+            self._handed += len(claimed)
+        for claim in chain(self._reservation.fill(claimed.careful), claimed.plain):
             self._waiting.put(claim)
 
-    def room(self) -> int:
+    def room(self, quarantine: bool = False) -> Room:
         """How many jobs to claim now: for the idle slots, and ahead as far as jobs are short."""
         with self._lock:
             self._account()
             in_flight = self._handed - sum(slot.finished for slot in self._slots)
-            return min(len(self._slots) + self._ahead - in_flight, self._batch_size or MOST)
+            now = max(len(self._slots) - in_flight, self._reservation.kept)
+            most = self._batch_size or MOST
+            return Room(min(max(len(self._slots) + self._ahead - in_flight, now), most), min(now, most), quarantine)
+
+    def reserve(self) -> None:
+        """Has the next slot that finishes wait for a limited job, rather than take one that was claimed ahead."""
+        self._reservation.want()
+
+    def disown(self, claims: Sequence[Claim]) -> list[Claim]:
+        """Asks jobs that are no longer ours to stop; returns those that have not started, and will not."""
+        if not claims:
+            return []
+        lost = {(claim.job.id, claim.fence) for claim in claims}
+        for slot in self.running():
+            claim, context = slot.claim, slot.context
+            if claim is not None and context is not None and (claim.job.id, claim.fence) in lost:
+                context.cancelled.set()
+        return self._sort_out(lambda claim: (claim.job.id, claim.fence) in lost)
 
     def take_back(self, most: int | None = None) -> list[Claim]:
         """Claimed jobs that have not started, at most so many; they will not start here any more."""
-        taken: list[Claim] = []
-        try:
-            while (most is None or len(taken) < most) and (claim := self._waiting.get_nowait()):
-                taken.append(claim)
-        except queue.Empty:
-            pass
         with self._lock:
+            taken = self._take(most)
             self._handed -= len(taken)
         return taken
 
@@ -109,36 +128,85 @@ class Slots:
             surplus = self._waiting.qsize() - 2 * self._ahead
         return self.take_back(surplus) if surplus > 0 else []
 
+    def withdraw(self, ids: Collection[JobId], outcome: Callable[[Claim], Outcome]) -> None:
+        """Ends those of these jobs that have not started, with `outcome`."""
+        # In one go: whoever closes the slots finds each claim in the queue or settled.
+        self._sort_out(lambda claim: claim.job.id in ids, lambda claim: self._done(Settlement(claim, outcome(claim))))
+
+    def _sort_out(self, unwanted: Callable[[Claim], bool], drop: Callable[[Claim], None] = lambda claim: None) -> list[Claim]:
+        """Drops what is unwanted from the jobs that have not started, and returns it."""
+        dropped = []
+        with self._lock:
+            # Once closed, nothing waits any more but the slots' own ends.
+            for claim in self._take() if self._on_end is None else ():
+                if unwanted(claim):
+                    self._handed -= 1
+                    drop(claim)
+                    dropped.append(claim)
+                else:
+                    self._waiting.put(claim)
+        return dropped
+
+    def running(self) -> list[Slot]:
+        """The slots that run a job, and those that are stuck in one."""
+        with self._lock:
+            return [slot for slot in (*self._slots, *self._stuck) if slot.claim is not None]
+
+    @property
+    def stuck(self) -> int:
+        """How many threads hang in a job."""
+        return len(self._stuck)
+
+    def set_aside(self, slot: Slot) -> None:
+        """Takes a slot whose job hangs out of the account. To be called while that job cannot end."""
+        with self._lock:
+            slot.stuck = True
+            self._slots.remove(slot)
+            self._stuck.append(slot)
+            self._handed -= slot.finished + 1
+            self._accounted = (self._accounted[0] - slot.finished, self._accounted[1] - slot.busy)
+
+    def replace(self) -> bool:
+        """Starts a slot in place of one that was set aside; False if too many are stuck for that."""
+        with self._lock:
+            closed, possible = self._on_end, len(self._stuck) <= self._max_stuck
+            if closed is None and possible:
+                slot = Slot()
+                self._slots.append(slot)
+                self._pool.submit(self._serve, slot)  # under the lock: a pool that was shut down takes nothing
+        if closed is not None:
+            self._tell_end(closed)
+        else:
+            self._on_room()
+        return possible
+
     def close(self, on_end: Callable[[], None]) -> None:
-        """Lets the running jobs finish and no others start; `on_end` is called when all have."""
-        unfinished = [len(self._loops)]
-        lock = threading.Lock()
+        """Lets the running jobs finish and no others start; `on_end` is called when all have but those that hang."""
+        with self._lock:
+            self._on_end = on_end
+            for _ in self._slots:
+                self._waiting.put(None)
+            self._pool.shutdown(wait=False)
+        self._reservation.close()
+        self._tell_end(on_end)
 
-        def ended(loop: Future[None]) -> None:
-            with lock:
-                unfinished[0] -= 1
-                last = unfinished[0] == 0
-            if last:
-                on_end()
+    def _tell_end(self, on_end: Callable[[], None]) -> None:
+        if not self._slots:
+            on_end()
 
-        for loop in self._loops:
-            loop.add_done_callback(ended)
-            self._waiting.put(None)
-        self._pool.shutdown(wait=False)
-
-    def cancel_running(self) -> list[Claim]:
-        """Asks the running jobs to stop, and tells which they are."""
-        running = []
-        for slot in self._slots:
-            claim, context = slot.claim, slot.context
-            if claim is not None:
-                running.append(claim)
-                if context is not None:
-                    context.cancelled.set()
-        return running
+    def _serve(self, slot: Slot) -> None:
+        """What a thread of the pool does."""
+        try:
+            self._loop(slot)
+        finally:
+            with self._lock:
+                (self._stuck if slot.stuck else self._slots).remove(slot)
+                closed = self._on_end
+            if closed is not None:
+                self._tell_end(closed)
 
     def _loop(self, slot: Slot) -> None:
-        while (claim := self._waiting.get()) is not None:
+        while not slot.stuck and (claim := (self._reservation.wanted and self._reservation.wait()) or self._waiting.get()):
             slot.since = started = time.monotonic()
             slot.claim = claim
             outcome = self._run(claim, slot.enter)
@@ -149,6 +217,15 @@ class Slots:
             slot.claim = slot.context = None
             if self._waiting.qsize() <= self._low_water:
                 self._on_room()
+
+    def _take(self, most: int | None = None) -> list[Claim]:
+        taken: list[Claim] = []
+        try:
+            while (most is None or len(taken) < most) and (claim := self._waiting.get_nowait()):
+                taken.append(claim)
+        except queue.Empty:
+            pass
+        return taken
 
     def _account(self) -> None:
         """Learns from what finished since the last time how far ahead to claim."""

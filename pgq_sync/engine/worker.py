@@ -5,35 +5,37 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import socket
 import threading
 import time
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from types import TracebackType
 from typing import Any
-from uuid import uuid4
 
+from pgq_sync.engine.canceller import Canceller
 from pgq_sync.engine.completer import Completer
 from pgq_sync.engine.exit import stop_at_exit
+from pgq_sync.engine.identity import identify
 from pgq_sync.engine.keeper import Keeper
+from pgq_sync.engine.limits import LocalLimits, declare_limits
 from pgq_sync.engine.listener import Listener
-from pgq_sync.engine.mailbox import ENDED, IDLE, Mailbox
-from pgq_sync.engine.runner import Runner, failure
+from pgq_sync.engine.mailbox import ENDED, EXHAUSTED, Mailbox
+from pgq_sync.engine.outcomes import released
+from pgq_sync.engine.runner import Produce, Runner
 from pgq_sync.engine.scheduler import Scheduler
+from pgq_sync.engine.shutdown import Shutdown
 from pgq_sync.engine.slots import Slots
 from pgq_sync.engine.threads import BackgroundThread
+from pgq_sync.engine.watchdog import Watchdog
 from pgq_sync.entrypoints.registry import Registry
-from pgq_sync.errors import ConfigError
-from pgq_sync.models import Claim, Outcome, Peers, QueueExecutionMode, Settlement, WorkerInfo
+from pgq_sync.models import Claim, Outcome, Peers, QueueExecutionMode, Settlement
 from pgq_sync.settings import Settings
-from pgq_sync.storage.store import Store
-from pgq_sync.version import __version__
+from pgq_sync.storage.store import Claimer, Store
 
 logger = logging.getLogger("pgq_sync.engine")
 
-_LAST_WORDS = 1.0  # seconds that jobs get to notice that they were asked to stop
+_LAST_WORDS = 1.0  # seconds in which a thread ends that has nothing left to do
 _FLUSH = 10.0  # seconds to write the last outcomes
 
 
@@ -44,26 +46,32 @@ class WorkReport:
     Attributes:
         counts: attempts by outcome: succeeded, failed, cancelled, retried, held, released; and lost ones.
         requeued: jobs that still ran when the time to stop was over and were put back.
+        stuck: threads that hang in a job beyond its timeout, and go on doing so: they keep the interpreter from exiting.
+        exhausted: whether the worker ended because more than `max_stuck` threads hang. It should be started again, in a
+            new process.
     """
 
     counts: Mapping[str, int]
     requeued: int = 0
+    stuck: int = 0
+    exhausted: bool = False
 
 
 class Worker:
     """Runs jobs; made by `PgQueuer.worker`, which documents the options.
 
-    A context manager: it starts on entering, and on leaving it stops and waits for running jobs.
+    A context manager: it starts on entering, and on leaving it stops and waits for running jobs. Should one of its threads
+    crash, it stops at once, and leaving the block raises the error.
     """
 
     def __init__(
         self,
-        store: Store,
+        store: Store,  # the worker's own, closed when it has stopped
         registry: Registry,
         settings: Settings,
         *,
         resources: MutableMapping[Any, Any],
-        enqueue: Callable[..., Any],
+        produce: Produce,
         queues: Sequence[str] | None,
         entrypoints: Sequence[str] | None,
         mode: QueueExecutionMode,
@@ -71,34 +79,44 @@ class Worker:
         max_jobs: int | None,
         name: str | None,
     ) -> None:
-        self.info = _info(name, queues, _served(registry, entrypoints), settings.concurrency)
+        self.info = identify(registry, settings, name=name, queues=queues, entrypoints=entrypoints)
         self._store = store
+        self._registry = registry
         self._settings = settings
-        self._mailbox = Mailbox()
-        self._started = self._stopped = False
+        self._mailbox = Mailbox[BaseException | str]()  # crashes, and the mailbox's words
+        self._started = self._stopped = self._runs = False
         self._stop_lock = threading.Lock()
-        self._idle = threading.Event()  # set when the last running job of a stopping worker has finished
+        self._crash: BaseException | None = None  # what a thread ended with
         self._report = WorkReport({})
 
         worker_id = self.info.worker_id
-        self._listener = Listener(store, self.info, settings.poll_interval, mode, max_jobs, lambda: self._mailbox.put(ENDED))
+        limits = {name: limit for name, limit in registry.limited().items() if name in self.info.entrypoints}
+        self._listener = Listener(
+            *(store, self.info, LocalLimits(limits), settings.poll_interval, mode, max_jobs),
+            on_end=lambda: self._mailbox.put(ENDED),
+        )
         self._completer = Completer(store, worker_id, self._listener.written)
+        self._watchdog = Watchdog(lambda: self._mailbox.put(EXHAUSTED))
+        self._runner = Runner(registry, store, resources, produce, settings.max_rescues, self._watchdog.expect)
         self._slots = Slots(
             settings.concurrency,
-            Runner(registry, resources, enqueue).run,
+            self._runner.run,
             self._completer.put,
             self._listener.wake,
             batch_size=settings.batch_size,
             max_stuck=settings.max_stuck,
         )
-        self._listener.serve(self._slots, self._completer)
-        self._keeper = Keeper(
-            store, self.info, settings.beat_interval, settings.liveness_limit, settings.retention, self._on_beat
-        )
+        self._shutdown = Shutdown(self._mailbox, self._slots, self._runner, self._completer)
+        self._canceller = Canceller(self._completer.held, store, self._slots)
+        self._keeper = Keeper(store, self.info, settings.beat_interval, settings.retention, self._on_beat)
+        self._listener.serve(self._slots, self._completer, self._connected, self._canceller.look)
+        self._watchdog.watch(self._slots)
         self._threads = {
             "listener": BackgroundThread("pgq-listener", self._listener.run, self._crashed),
             "completer": BackgroundThread("pgq-completer", self._completer.run, self._crashed),
             "keeper": BackgroundThread("pgq-keeper", self._keeper.run, self._crashed),
+            "watchdog": BackgroundThread("pgq-watchdog", self._watchdog.run, self._crashed),
+            "canceller": BackgroundThread("pgq-canceller", self._canceller.run, self._crashed),
         }
         self._scheduler = Scheduler(store.schedules, registry)
         if scheduler and mode is QueueExecutionMode.continuous:
@@ -124,16 +142,19 @@ class Worker:
         self._store.require_schema()
         self._keeper.register()
         try:
+            declare_limits(self._store.limits, self.info, self._registry)
             if "scheduler" in self._threads:
                 self._scheduler.declare()
         except BaseException:
-            self._keeper.deregister()
+            self._keeper.deregister(clean=True)
             raise
-        self._started = True
-        stop_at_exit(self)
-        self._slots.start()
-        for thread in self._threads.values():
-            thread.start()
+        with self._stop_lock:
+            # A stop from another thread finds all of them started.
+            self._started = True
+            stop_at_exit(self)
+            self._slots.start()
+            for thread in self._threads.values():
+                thread.start()
         logger.info(
             "worker %s started: %s slots, entrypoints %s", self.info.name, self.info.slots, ", ".join(self.info.entrypoints)
         )
@@ -166,14 +187,16 @@ class Worker:
         Raises:
             The error of a thread that crashed, after an orderly stop.
         """
+        self._runs = True
         with self._mailbox.signals():
             self.start()
             reason = self._mailbox.next(None)
             with self._stop_lock:
                 report = self._stop(None)
-        if isinstance(reason, BaseException):
-            raise reason
-        return report
+        if self._crash is not None:
+            raise self._crash
+        # Whoever sent a signal meanwhile wants no other worker in its place.
+        return replace(report, exhausted=reason == EXHAUSTED and not self._mailbox.signalled)
 
     def __enter__(self) -> Worker:
         self.start()
@@ -181,12 +204,24 @@ class Worker:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         self.stop()
+        if self._crash is not None and error is None:
+            raise self._crash
 
     def _stop(self, timeout: timedelta | float | None) -> WorkReport:
         if not self._started or self._stopped or os.getpid() != self.info.pid:
             return self._report
         self._stopped = True
         started = time.monotonic()
+        self._stop_claiming()
+        requeued = self._shutdown.end_jobs(_seconds(timeout, self._settings.shutdown_timeout))
+        stuck = self._slots.stuck
+        self._stop_threads()
+        self._report = WorkReport(dict(self._completer.counts), requeued, stuck)
+        self._mailbox.put(ENDED)  # to a thread that waits in `run` while another one has stopped the worker
+        logger.info("worker %s stopped after %.1f s: %s", self.info.name, time.monotonic() - started, self._report)
+        return self._report
+
+    def _stop_claiming(self) -> None:
         for first in ("scheduler", "listener"):
             if first in self._threads:
                 self._threads[first].stop()
@@ -196,10 +231,15 @@ class Worker:
             # It waits for the database: for a lock on the table, say. A claim that is cut off takes nothing.
             self._listener.cancel()
             self._threads["listener"].join(_FLUSH)
-        self._settle(self._slots.take_back(), _released)
-        self._slots.close(self._became_idle)
-        requeued = 0 if self._wait_for_idle(_seconds(timeout, self._settings.shutdown_timeout)) else self._requeue_running()
+        self._settle(self._slots.take_back(), released)
+
+    def _stop_threads(self) -> None:
+        """What serves the jobs ends after them; last the sign of life, while outcomes are written."""
         deadline = time.monotonic() + _FLUSH
+        for name, wake in (("watchdog", self._watchdog.wake), ("canceller", self._canceller.look)):
+            self._threads[name].stop()
+            wake()
+            self._threads[name].join(_LAST_WORDS)
         self._completer.close()
         if not self._threads["completer"].join(_FLUSH):
             logger.error("the last outcomes could not be written: those jobs run again")
@@ -208,35 +248,8 @@ class Worker:
             if last in self._threads:
                 self._threads[last].stop()
                 self._threads[last].join(max(deadline - time.monotonic(), _LAST_WORDS))
-        self._keeper.deregister()
-        self._report = WorkReport(dict(self._completer.counts), requeued)
-        self._mailbox.put(ENDED)  # to a thread that waits in `run` while another one has stopped the worker
-        logger.info("worker %s stopped after %.1f s: %s", self.info.name, time.monotonic() - started, self._report)
-        return self._report
-
-    def _became_idle(self) -> None:
-        self._idle.set()
-        self._mailbox.put(IDLE)
-
-    def _wait_for_idle(self, seconds: float) -> bool:
-        """Waits for the running jobs, until the time is over or somebody is in a hurry."""
-        deadline = time.monotonic() + seconds
-        while not self._idle.is_set():
-            # In short waits: the thread in `run` may have taken the word that was meant for this one.
-            mail = self._mailbox.next(min(deadline, time.monotonic() + _LAST_WORDS))
-            if isinstance(mail, int) or time.monotonic() >= deadline:
-                break
-        return self._idle.is_set()
-
-    def _requeue_running(self) -> int:
-        """Asks what still runs to stop, and puts back what does not."""
-        self._slots.cancel_running()
-        if self._wait_for_idle(_LAST_WORDS):
-            return 0
-        running = self._slots.cancel_running()
-        logger.warning("put back %s jobs that still run: %s", len(running), [claim.job.id for claim in running])
-        self._settle(running, _interrupted)
-        return len(running)
+        self._keeper.deregister(clean=self._completer.idle and not self._listener.in_doubt)
+        self._store.close()
 
     def _settle(self, claims: Sequence[Claim], outcome: Callable[[Claim], Outcome]) -> None:
         for claim in claims:
@@ -250,52 +263,20 @@ class Worker:
                 given_back = self._slots.give_back()
                 # First counted out: once they are written, a listener at its max_jobs would take them for done.
                 self._listener.given_back(len(given_back))
-                self._settle(given_back, _released)
+                self._settle(given_back, released)
             finally:
                 self._stop_lock.release()
 
+    def _connected(self, claimer: Claimer) -> None:
+        self._keeper.shown_by(exclusive=claimer.exclusive)
+
     def _crashed(self, thread: str, error: BaseException) -> None:
-        self._mailbox.put(error)
-
-
-def _info(name: str | None, queues: Sequence[str] | None, entrypoints: tuple[str, ...], slots: int) -> WorkerInfo:
-    host, pid = socket.gethostname(), os.getpid()
-    return WorkerInfo(
-        worker_id=uuid4(),
-        name=name or f"{host}:{pid}",
-        host=host,
-        pid=pid,
-        version=__version__,
-        queues=None if queues is None else tuple(sorted(set(_names("queues", queues)))),
-        entrypoints=entrypoints,
-        slots=slots,
-    )
-
-
-def _served(registry: Registry, entrypoints: Sequence[str] | None) -> tuple[str, ...]:
-    known = registry.names()
-    if entrypoints is not None:
-        _names("entrypoints", entrypoints)
-    unknown = [name for name in entrypoints or () if name not in known]
-    if unknown:
-        raise ConfigError(f"entrypoints {unknown} are not registered; known: {', '.join(known) or 'none'}")
-    if not known:
-        raise ConfigError("no entrypoint is registered: decorate a function with @pgq.entrypoint(...) before running a worker")
-    return tuple(sorted(set(entrypoints or known)))
-
-
-def _names(option: str, names: Sequence[str]) -> Sequence[str]:
-    if isinstance(names, str) or not names or not all(isinstance(name, str) for name in names):
-        raise ConfigError(f"{option}={names!r}: a list of names is accepted, or None for all")
-    return names
-
-
-def _released(claim: Claim) -> Outcome:
-    return Outcome(status="released")
-
-
-def _interrupted(claim: Claim) -> Outcome:
-    return Outcome(status="retried", error=failure(claim.job, "Interrupted", "the worker stopped while the job ran"))
+        self._crash = error
+        if self._runs:
+            self._mailbox.put(error)
+        else:
+            # Nobody waits for mail: a worker without one of its threads would go on beating, and do nothing.
+            threading.Thread(target=self.stop, name="pgq-stop", daemon=True).start()
 
 
 def _seconds(timeout: timedelta | float | None, default: timedelta) -> float:

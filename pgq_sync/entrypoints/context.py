@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, MutableMapping
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from pgq_sync.errors import Cancelled
@@ -33,15 +34,19 @@ class Context:
     Args:
         job: the job that runs.
         resources: the mapping that all jobs and schedules of the process share.
-        enqueue: enqueues further jobs, with the arguments of `PgQueuer.enqueue`.
+        enqueue: enqueues further jobs, with the arguments of `PgQueuer.enqueue`; in the job's transaction where the
+            entrypoint is transactional.
     """
 
-    __slots__ = ("_cancelled", "_log", "enqueue", "job", "resources")
+    __slots__ = ("_cancelled", "_log", "cancel_requested", "enqueue", "interrupted", "job", "put_back", "resources")
 
     def __init__(self, job: Job, resources: MutableMapping[Any, Any], enqueue: Callable[..., Any]) -> None:
         self.job = job
         self.resources = resources
         self.enqueue = enqueue
+        self.cancel_requested = False  # by a person
+        self.interrupted = False  # by the worker, which has no more time for it
+        self.put_back = False  # into the queue, since it stopped when it was asked to
         self._cancelled: threading.Event | None = None
         self._log: JobLog | None = None
 
@@ -59,10 +64,34 @@ class Context:
         """To be called now and then by a long handler.
 
         Raises:
+            JobTimeout: the time of this attempt is over.
             Cancelled: the job was asked to stop.
         """
         if self._cancelled is not None and self._cancelled.is_set():
             raise Cancelled("the job was asked to stop")
+
+    @property
+    def deadline(self) -> datetime | None:
+        """When the time of this attempt is over, by this machine's clock; None without a `timeout`."""
+        return None
+
+    @property
+    def timed_out(self) -> bool:
+        """Whether the time of this attempt was over before it ended."""
+        return False
+
+    @property
+    def connection(self) -> Any:
+        """A connection of this attempt's own, in the transaction in which the job's completion will be written.
+
+        The transaction begins at the first use. It is committed when the handler has returned, and rolled back if it raises.
+
+        Raises:
+            RuntimeError: the entrypoint is not transactional, or its jobs are in memory.
+        """
+        raise RuntimeError(
+            f"entrypoint {self.job.entrypoint!r} has no connection: declare it with transactional=True, or open one of your own"
+        )
 
     @property
     def log(self) -> JobLog:
@@ -70,3 +99,17 @@ class Context:
         if self._log is None:
             self._log = JobLog(self.job)
         return self._log
+
+    def request_cancel(self) -> None:
+        """Asks the job to stop, for good: it will not be tried again. From any thread."""
+        self.cancel_requested = True
+        self.cancelled.set()
+
+    def interrupt(self) -> None:
+        """Asks the job to stop, for now: it goes back into the queue. From any thread."""
+        self.interrupted = True
+        self.cancelled.set()
+
+    def blamed(self, error: BaseException) -> BaseException:
+        """What the attempt failed with: once its time is over, an ordinary error is taken for a consequence of that."""
+        return error

@@ -15,8 +15,8 @@ from tenacity.stop import StopBaseT
 from tenacity.wait import WaitBaseT
 
 from pgq_sync.entrypoints.context import Context
-from pgq_sync.errors import Retry
-from pgq_sync.models import Job, OnFailure
+from pgq_sync.errors import JobTimeout, Retry
+from pgq_sync.models import Job, Limit, OnFailure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +30,9 @@ class EntrypointExecutorParameters:
     on_failure: OnFailure
     store_result: bool
     keep_history: bool
+    limit: Limit | None = None  # None: unlimited
+    timeout: float | None = None  # of an attempt, in seconds
+    transactional: bool = False
 
     @property
     def accepts_context(self) -> bool:
@@ -52,6 +55,18 @@ class AbstractEntrypointExecutor(ABC):
         Raises:
             Retry, Hold, Cancelled: to steer the job; anything else fails the attempt.
         """
+
+    def retry_after(self, job: Job, error: BaseException, running: float) -> timedelta | None:
+        """After which delay to try a job again that failed outside of `execute`, or None to let it fail.
+
+        Asked for what the engine alone knows: a thread that hangs beyond its timeout, a commit that failed.
+
+        Args:
+            job: with the number of the attempt that failed.
+            error: what it failed with.
+            running: how long it ran, in seconds.
+        """
+        return None
 
 
 class EntrypointExecutor(AbstractEntrypointExecutor):
@@ -80,7 +95,8 @@ class DatabaseRetry:
         jitter: at most this much is added at random to each delay.
         stop: a tenacity strategy in place of `max_attempts`.
         wait: a tenacity strategy in place of the delays.
-        retry: a tenacity strategy that tells which exceptions are worth another attempt.
+        retry: a tenacity strategy that tells which exceptions are worth another attempt; by default every `Exception`,
+            and `JobTimeout`.
 
     Raises:
         ValueError: a value is out of range.
@@ -118,7 +134,7 @@ class DatabaseRetry:
         # tenacity's time-outs count from the first attempt; the job's age is what a database knows of that.
         state.start_time = time.monotonic() - running - (job.claimed_at - job.created_at).total_seconds()
         state.set_exception((type(error), error, error.__traceback__))
-        worth = self.retry or tenacity.retry_if_exception_type(Exception)
+        worth = self.retry or tenacity.retry_if_exception_type((Exception, JobTimeout))
         stop = self.stop or tenacity.stop_after_attempt(self.max_attempts)
         if not worth(state) or stop(state):
             return None
@@ -165,8 +181,13 @@ class DatabaseRetryEntrypointExecutor(AbstractEntrypointExecutor):
         started = time.monotonic()
         try:
             return self._inner.execute(job, context)
-        except Exception as error:
+        except (Exception, JobTimeout) as raised:
+            error = context.blamed(raised)
             delay = self._policy.delay(job, error, time.monotonic() - started)
             if delay is None:
                 raise
             raise Retry(delay) from error
+
+    def retry_after(self, job: Job, error: BaseException, running: float) -> timedelta | None:
+        delay = self._inner.retry_after(job, error, running)
+        return self._policy.delay(job, error, running) if delay is None else delay

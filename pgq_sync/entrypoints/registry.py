@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar, get_args
+from datetime import timedelta
+from functools import partial
+from typing import Any, TypeVar
 
 from pgq_sync.entrypoints.executors import (
     AbstractEntrypointExecutor,
@@ -13,9 +16,10 @@ from pgq_sync.entrypoints.executors import (
     EntrypointExecutor,
     EntrypointExecutorParameters,
 )
+from pgq_sync.entrypoints.options import check_limit, check_on_failure, check_switches, check_timeout
 from pgq_sync.entrypoints.schedules import ScheduleExecutor, check_expression
 from pgq_sync.entrypoints.signature import context_parameter, describe
-from pgq_sync.models import DeclaredSchedule, OnFailure
+from pgq_sync.models import DeclaredSchedule, Limit, LimitScope, OnFailure
 from pgq_sync.storage.intake import check_name, check_priority
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
@@ -54,45 +58,52 @@ class Registry:
         entrypoint = self._entrypoints.get(name)
         return entrypoint.parameters.queue if entrypoint else None
 
+    def limited(self) -> Mapping[str, Limit]:
+        """The limits of those entrypoints that have one, by name."""
+        limits = {name: entrypoint.parameters.limit for name, entrypoint in self._entrypoints.items()}
+        return {name: limit for name, limit in limits.items() if limit is not None}
+
     def entrypoint(
         self,
         name: str,
         *,
         queue: str | None = None,
+        concurrency_limit: int = 0,
+        requests_per_second: float = math.inf,
+        burst: float | None = None,
+        limit_scope: LimitScope = "fleet",
+        timeout: timedelta | float | None = None,
         retry: DatabaseRetry | None = None,
         on_failure: OnFailure = "fail",
         executor_factory: ExecutorFactory | None = None,
         accepts_context: bool | None = None,
+        transactional: bool = False,
         store_result: bool = False,
         keep_history: bool = True,
     ) -> Callable[[Handler], Handler]:
         """The decorator behind `PgQueuer.entrypoint`, which documents it."""
-        check_name("entrypoint", name)
-        if queue is not None:
-            check_name("queue", queue)
-        if on_failure not in get_args(OnFailure):
-            raise ValueError(f"on_failure={on_failure!r}: 'fail' or 'hold' is accepted")
         if retry is not None and not isinstance(retry, DatabaseRetry):
             raise ValueError(f"retry={retry!r}: a DatabaseRetry is accepted")
-        for option, value in (("store_result", store_result), ("keep_history", keep_history)):
-            if not isinstance(value, bool):
-                raise ValueError(f"{option}={value!r}: True or False is accepted")
         if accepts_context not in (None, True, False):
             raise ValueError(f"accepts_context={accepts_context!r}: True, False or None is accepted")
+        check_switches(transactional=transactional, store_result=store_result, keep_history=keep_history)
+        declare = partial(
+            EntrypointExecutorParameters,
+            name=check_name("entrypoint", name),
+            queue=None if queue is None else check_name("queue", queue),
+            on_failure=check_on_failure(on_failure),
+            store_result=store_result,
+            keep_history=keep_history,
+            limit=check_limit(concurrency_limit, requests_per_second, burst, limit_scope),
+            timeout=check_timeout(timeout),
+            transactional=transactional,
+        )
         self._refuse_second(name)
 
         def register(func: Handler) -> Handler:
             if not callable(func):
                 raise TypeError(f"entrypoint {name!r} decorates {func!r}, which cannot be called")
-            parameters = EntrypointExecutorParameters(
-                name=name,
-                func=func,
-                context_parameter=context_parameter(func, accepts_context),
-                queue=queue,
-                on_failure=on_failure,
-                store_result=store_result,
-                keep_history=keep_history,
-            )
+            parameters = declare(func=func, context_parameter=context_parameter(func, accepts_context))
             self._refuse_second(name)
             self._entrypoints[name] = Entrypoint(parameters, _executor(parameters, executor_factory, retry))
             return func

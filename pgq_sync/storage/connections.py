@@ -6,118 +6,109 @@ forked child. Passwords stay out of every message.
 
 from __future__ import annotations
 
-import os
-import re
-import threading
-import weakref
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from psycopg_pool import ConnectionPool, PoolTimeout
+from psycopg_pool import ConnectionPool
 
-from pgq_sync.errors import ConfigError
 from pgq_sync.settings import Settings
 from pgq_sync.storage.database import PsycopgSession, Session
+from pgq_sync.storage.dsn import complete_dsn, dsn_of_connection, find_dsn, split_options
+from pgq_sync.storage.limited import ANSWER_LIMIT, LimitedConnection
+from pgq_sync.storage.pools import HandlersPool, LazyPool
 
-# A peer that vanished is noticed within half a minute, and an unreachable one does not hang a start.
-_PATIENCE = {"keepalives": 1, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "connect_timeout": 10}
 # psycopg prepares statements, and a plan made while the table was empty would go on reading all of it when it is
 # large. Every statement of ours has an index to use.
 _SESSION = "set timezone to 'UTC'; set enable_seqscan to off; set plan_cache_mode to auto"
-_POOL_TIMEOUT = 10.0
-_LIBPQ_VARIABLES = ("PGHOST", "PGHOSTADDR", "PGSERVICE", "PGDATABASE", "PGPORT")
 
 
 class Connections(Protocol):
     """Gives out sessions for single statements, and direct connections to whoever wants one for itself."""
 
-    def session(self) -> Any:
-        """A context manager for a session on a connection that nobody else uses meanwhile."""
+    def session(self) -> AbstractContextManager[Session]:
+        """A session on a connection that nobody else uses meanwhile."""
 
     def direct(self, *, listening: bool = False) -> psycopg.Connection[Any]:
-        """Opens a connection in autocommit, to be closed by the caller."""
+        """Opens a connection in autocommit, to be closed by the caller.
 
-    def for_engine(self) -> Connections:
-        """The connections that a worker uses beside its listener's."""
+        Args:
+            listening: it is for the listener: where `Settings.listen_dsn` says, and given up when no answer comes.
+        """
+
+    def for_engine(self, *, handlers: int = 1) -> EngineConnections:
+        """The connections that a worker uses beside its listener's.
+
+        Args:
+            handlers: how many of its handlers may have a connection at once.
+        """
 
     def close(self) -> None:
-        """Closes what it opened; later use opens again."""
+        """Closes what it opened, also by `for_engine`; later use opens again."""
+
+
+class EngineConnections(Connections, Protocol):
+    """A worker's connections. `session` gives up a statement to which no answer comes; `close` leaves the others' alone."""
+
+    def handler(self) -> AbstractContextManager[psycopg.Connection[Any]]:
+        """A connection in autocommit for a handler's own statements.
+
+        They come from a pool apart, since a handler may hold one for long, and are reused: what a handler sets by
+        `set` stays, what it set on the psycopg object is undone. After an error the connection is closed instead.
+
+        Raises:
+            psycopg.OperationalError: none can be had.
+        """
 
 
 class OwnPool:
-    """A psycopg_pool of our own, opened at first use and anew after a fork."""
+    """A psycopg_pool of our own.
 
-    def __init__(self, settings: Settings, dsn: str | None = None) -> None:
+    Args:
+        settings: how large it is, and where to connect unless `dsn` says.
+        dsn: the database.
+        answer_limit: the seconds after which the engine gives up a statement to which no answer comes. It is not for
+            producers, who may have to wait for a rival's transaction, nor for changes of the schema.
+    """
+
+    def __init__(self, settings: Settings, dsn: str | None = None, *, answer_limit: float = ANSWER_LIMIT) -> None:
         self._settings = settings
         self._given_dsn = dsn
-        self._lock = threading.Lock()
-        self._pool: ConnectionPool[psycopg.Connection[Any]] | None = None
-        if hasattr(os, "register_at_fork"):
-            method = weakref.WeakMethod(self._forget)
-            os.register_at_fork(after_in_child=lambda: (forget := method()) and forget())
+        self._answer_limit = answer_limit
+        self._pool = LazyPool("pgq-sync", settings.pool_size, lambda: complete_dsn(self.dsn, "pool"), _configure, self._probe)
+        self._lent: set[LazyPool] = set()
 
     def __repr__(self) -> str:
         return "OwnPool()"
 
     @contextmanager
-    def session(self) -> Iterator[Session]:
-        pool = self._opened()
-        try:
-            connection = pool.getconn(timeout=_POOL_TIMEOUT)
-        except PoolTimeout:
-            # The pool does not tell why; one more try does, unless all its connections are only busy.
-            self.direct().close()
-            raise
-        try:
-            with connection:
-                yield PsycopgSession(connection)
-        finally:
-            pool.putconn(connection)
+    def session(self, answer_limit: float | None = None) -> Iterator[Session]:
+        with self._pool.connection() as connection:
+            # Set at each use, since the next one may be another's.
+            connection.answer_limit = answer_limit
+            yield PsycopgSession(connection)
 
     def direct(self, *, listening: bool = False) -> psycopg.Connection[Any]:
-        dsn = (self._settings.listen_dsn if listening else None) or self.dsn
-        return connect(dsn, "listener" if listening else "direct")
+        if listening:
+            return connect(self._settings.listen_dsn or self.dsn, "listener", self._answer_limit)
+        return connect(self.dsn, "direct")
 
-    def for_engine(self) -> OwnPool:
-        return self
+    def for_engine(self, *, handlers: int = 1) -> EngineConnections:
+        pool = _handlers_pool(handlers, lambda: self.dsn, self._probe)
+        return _Engine(self, lambda: self.session(self._answer_limit), pool, self._lent)
 
     def close(self) -> None:
-        with self._lock:
-            pool, self._pool = self._pool, None
-        if pool is not None:
-            pool.close()
+        self._pool.close()
+        _close_all(self._lent)
 
     @property
     def dsn(self) -> str:
         return find_dsn(self._given_dsn or self._settings.dsn)
 
-    def _opened(self) -> ConnectionPool[psycopg.Connection[Any]]:
-        pool = self._pool
-        if pool is not None:
-            return pool
-        with self._lock:
-            if self._pool is None:
-                # A wrong DSN or a server that is away is told at once, and not after a pool has tried for long.
-                self.direct().close()
-                self._pool = ConnectionPool(
-                    complete_dsn(self.dsn, "pool"),
-                    kwargs={"autocommit": True},
-                    configure=_configure,
-                    min_size=0,
-                    max_size=self._settings.pool_size,
-                    name="pgq-sync",
-                    open=True,
-                )
-            return self._pool
-
-    def _forget(self) -> None:
-        # In a forked child: the parent's sockets and threads are not ours, and its lock may be held for ever. The
-        # parent's pool is kept, since collecting it would have it wait for threads that do not exist here.
-        self._lock = threading.Lock()
-        self._inherited, self._pool = self._pool, None
+    def _probe(self) -> None:
+        self.direct().close()
 
 
 class ForeignPool:
@@ -126,6 +117,7 @@ class ForeignPool:
     def __init__(self, pool: ConnectionPool[Any], settings: Settings) -> None:
         self._pool = pool
         self._settings = settings
+        self._lent: set[LazyPool] = set()
 
     @contextmanager
     def session(self) -> Iterator[Session]:
@@ -134,17 +126,30 @@ class ForeignPool:
             yield PsycopgSession(connection, prepare=False)
 
     def direct(self, *, listening: bool = False) -> psycopg.Connection[Any]:
-        if listening and self._settings.listen_dsn:
-            return connect(self._settings.listen_dsn, "listener")
-        conninfo, kwargs = self._pool.conninfo, self._pool.kwargs
-        parameters = _libpq_parameters(conninfo() if callable(conninfo) else conninfo, kwargs() if callable(kwargs) else kwargs)
-        return connect(parameters, "listener" if listening else "direct")
+        if listening:
+            return connect(self._settings.listen_dsn or self._parameters()[0], "listener", ANSWER_LIMIT)
+        return connect(self._parameters()[0], "direct")
 
-    def for_engine(self) -> ForeignPool:
-        return self
+    def for_engine(self, *, handlers: int = 1) -> EngineConnections:
+        # The sessions are without a limit: the connections are of the caller's class. Handlers get connections of
+        # their own, since the caller's pool may be small.
+        renewed = callable(self._pool.conninfo) or callable(self._pool.kwargs)
+        pool = _handlers_pool(
+            handlers,
+            lambda: self._parameters()[0],
+            lambda: self.direct().close(),
+            options=lambda: self._parameters()[1],
+            afresh=renewed,
+        )
+        return _Engine(self, self.session, pool, self._lent)
 
     def close(self) -> None:
         """The pool is the caller's."""
+        _close_all(self._lent)
+
+    def _parameters(self) -> tuple[str, dict[str, Any]]:
+        conninfo, kwargs = self._pool.conninfo, self._pool.kwargs
+        return split_options(conninfo() if callable(conninfo) else conninfo, kwargs() if callable(kwargs) else kwargs)
 
 
 class ForeignConnection:
@@ -153,7 +158,7 @@ class ForeignConnection:
     def __init__(self, connection: psycopg.Connection[Any], settings: Settings) -> None:
         self._connection = connection
         self._settings = settings
-        self._engine: OwnPool | None = None
+        self._own: OwnPool | None = None
 
     @contextmanager
     def session(self) -> Iterator[Session]:
@@ -162,75 +167,107 @@ class ForeignConnection:
         yield PsycopgSession(self._connection)
 
     def direct(self, *, listening: bool = False) -> psycopg.Connection[Any]:
-        return self.for_engine().direct(listening=listening)
+        return self._others().direct(listening=listening)
 
-    def for_engine(self) -> OwnPool:
-        if self._engine is None:
-            info = self._connection.info
-            self._engine = OwnPool(
-                self._settings, make_conninfo("", **(info.get_parameters() | {"password": info.password or None}))
-            )
-        return self._engine
+    def for_engine(self, *, handlers: int = 1) -> EngineConnections:
+        return self._others().for_engine(handlers=handlers)
 
     def close(self) -> None:
-        if self._engine is not None:
-            self._engine.close()
+        if self._own is not None:
+            self._own.close()
+
+    def _others(self) -> OwnPool:
+        if self._own is None:
+            self._own = OwnPool(self._settings, dsn_of_connection(self._connection))
+        return self._own
 
 
-def find_dsn(given: str | None, environ: Mapping[str, str] | None = None) -> str:
-    """The DSN to use: the given one, else `PGQ_DSN`, else `DATABASE_URL`, else libpq's own variables.
+class _Engine:
+    """EngineConnections beside `source`.
 
-    Raises:
-        ConfigError: none of them says where the database is.
+    Args:
+        source: where direct connections come from.
+        session: what gives a session.
+        handlers: the handlers' pool.
+        lent: where `source` notes the pools that it must close.
     """
-    environ = os.environ if environ is None else environ
-    dsn = given or environ.get("PGQ_DSN") or environ.get("DATABASE_URL")
-    if not dsn and not any(environ.get(name) for name in _LIBPQ_VARIABLES):
-        raise ConfigError(
-            "no database is named: pass a dsn, or set PGQ_DSN, DATABASE_URL or libpq's variables (PGHOST, PGDATABASE ...), "
-            "or try it without a server of your own: pgq-sync worker ... --embedded"
-        )
-    return dsn or ""
+
+    def __init__(
+        self, source: Connections, session: Callable[[], AbstractContextManager[Session]], handlers: LazyPool, lent: set[LazyPool]
+    ) -> None:
+        self._source = source
+        self.session = session
+        self._handlers = handlers
+        self._lent = lent
+
+    def direct(self, *, listening: bool = False) -> psycopg.Connection[Any]:
+        return self._source.direct(listening=listening)
+
+    def for_engine(self, *, handlers: int = 1) -> EngineConnections:
+        return self._source.for_engine(handlers=handlers)
+
+    def handler(self) -> AbstractContextManager[psycopg.Connection[Any]]:
+        self._lent.add(self._handlers)
+        return self._handlers.connection()
+
+    def close(self) -> None:
+        self._handlers.close()
+        self._lent.discard(self._handlers)
 
 
-def complete_dsn(dsn: str, role: str) -> str:
-    """`dsn` with our patience, UTF-8, and a name that tells in pg_stat_activity who this is; what it sets itself stays.
+def connect(dsn: str, role: str, answer_limit: float | None = None) -> psycopg.Connection[Any]:
+    """Opens a direct connection in autocommit, configured for our statements.
 
-    Raises:
-        ConfigError: the DSN cannot be parsed.
+    Args:
+        dsn: where to.
+        role: whose it is, for its application_name.
+        answer_limit: the seconds after which a statement is given up to which no answer comes; None: never.
     """
-    try:
-        # SQLAlchemy's way to name a driver: postgresql+psycopg://
-        parameters = conninfo_to_dict(re.sub(r"^(postgres(?:ql)?)\+\w+://", r"\1://", dsn))
-        # An @ in the password that is not percent-encoded: libpq takes what follows it for the host, and would show it.
-        if "@" in str(parameters.get("host", ""))[1:]:  # at its beginning it names an abstract socket
-            raise ValueError("@ in host")
-    except (psycopg.ProgrammingError, ValueError):
-        # libpq's own message would quote a part of the DSN, perhaps the password.
-        raise ConfigError(
-            "the DSN cannot be parsed: write postgresql://user:password@host:5432/database, "
-            "special characters in it percent-encoded, or host=... dbname=... user=..."
-        ) from None
-    # Without an encoding, a database in SQL_ASCII would answer with bytes for text.
-    ours = {"application_name": f"pgq-sync {role}", "client_encoding": "UTF8"}
-    return make_conninfo("", **(ours | _PATIENCE | parameters))
-
-
-def connect(dsn: str, role: str) -> psycopg.Connection[Any]:
-    """Opens a direct connection in autocommit, configured for our statements."""
-    connection = psycopg.connect(complete_dsn(dsn, role), autocommit=True)
+    connection = LimitedConnection.connect(complete_dsn(dsn, role), autocommit=True)
     try:
         _configure(connection)
+        connection.answer_limit = answer_limit
     except BaseException:
         connection.close()
         raise
     return connection
 
 
-def _configure(connection: psycopg.Connection[Any]) -> None:
-    connection.execute(_SESSION)
+def pooled(connection: psycopg.Connection[Any]) -> bool:
+    """Whether a pooler such as PgBouncer stands between, which gives each transaction any session of the server's.
+
+    On such a connection nothing may be set for the session, prepared or listened to: it would be another client's.
+    """
+    # A pooler makes up the key by which its clients could cancel.
+    rows = PsycopgSession(connection, prepare=False).run("select pg_backend_pid()")
+    return bool(rows[0][0] != connection.info.backend_pid)
 
 
-def _libpq_parameters(conninfo: str, kwargs: Mapping[str, Any] | None) -> str:
-    ours = {"autocommit", "row_factory", "cursor_factory", "prepare_threshold", "context"}
-    return make_conninfo(conninfo, **{key: value for key, value in (kwargs or {}).items() if key not in ours})
+def require_writable(connection: psycopg.Connection[Any]) -> None:
+    """For whoever only asks for long: a server that has become read-only would go on answering, and nothing would come.
+
+    Raises:
+        psycopg.errors.ReadOnlySqlTransaction: the server said so with its last answer.
+    """
+    # PostgreSQL reports both without being asked.
+    if "on" in map(connection.info.parameter_status, ("default_transaction_read_only", "in_hot_standby")):
+        raise psycopg.errors.ReadOnlySqlTransaction("the server takes no writes any more")
+
+
+def _configure(connection: LimitedConnection, session: str = _SESSION) -> None:
+    connection.answer_limit = ANSWER_LIMIT
+    if pooled(connection):
+        connection.prepare_threshold = None
+    elif session:
+        connection.execute(session.encode())
+    connection.answer_limit = None
+
+
+def _handlers_pool(size: int, dsn: Callable[[], str], probe: Callable[[], None], **options: Any) -> HandlersPool:
+    configure = functools.partial(_configure, session="")  # handlers' statements are none of ours
+    return HandlersPool("pgq-sync handlers", size, lambda: complete_dsn(dsn(), "handler"), configure, probe, **options)
+
+
+def _close_all(pools: set[LazyPool]) -> None:
+    for pool in list(pools):
+        pool.close()

@@ -7,21 +7,29 @@ from types import TracebackType
 from typing import Any
 
 import psycopg
-from psycopg_pool import PoolClosed, PoolTimeout
+from psycopg import errors
 
 from pgq_sync.errors import SchemaError, StoreUnavailable
 
-# A read-only server is a standby that has not been promoted yet.
+# Beside them, psycopg's OperationalError: lost connections, deadlocks, time-outs, too little of something, a server that
+# shuts down or starts, a pool with no connection to give.
 _PASSING = (
     psycopg.OperationalError,
     psycopg.InterfaceError,
-    psycopg.errors.ReadOnlySqlTransaction,
-    psycopg.errors.IdleInTransactionSessionTimeout,
-    PoolTimeout,
-    PoolClosed,
+    errors.ReadOnlySqlTransaction,  # a standby that has not been promoted yet
+    errors.IdleInTransactionSessionTimeout,
+    errors.TransactionTimeout,
+    errors.SnapshotTooOld,
+    errors.InvalidSqlStatementName,
+    errors.DuplicatePreparedStatement,
 )
-# Operational errors by psycopg's classes, but of the statement itself: it will fail again.
-_LASTING = (psycopg.errors.ProgramLimitExceeded, psycopg.errors.StatementTooComplex)
+# By the beginning of the SQLSTATE: for psycopg operational errors too, but of the statement itself, which fails again.
+# Triggers, functions and savepoints, limits of the program, settings that cannot be set, new values of an enum.
+_LASTING = ("27", "2F", "38", "39", "3B", "54", "55P02", "55P04")
+_SCHEMA = (errors.UndefinedTable, errors.UndefinedColumn, errors.UndefinedFunction, errors.InvalidSchemaName)
+# The server is not the one to talk to any more, or has not the prepared statements that psycopg believes in: somebody
+# discarded them, or a pooler stands between that hides itself.
+_SPOILING = (errors.ReadOnlySqlTransaction, errors.InvalidSqlStatementName, errors.DuplicatePreparedStatement)
 
 
 class _Translated:
@@ -33,9 +41,11 @@ class _Translated:
         pass
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        if isinstance(error, psycopg.errors.UndefinedTable):
+        if error is None:
+            return
+        if isinstance(error, _SCHEMA):
             raise SchemaError(f"{str(error).splitlines()[0]}: run `pgq-sync install`") from error
-        if isinstance(error, _PASSING) and not isinstance(error, _LASTING):
+        if _passes(error):
             raise StoreUnavailable(str(error).strip() or type(error).__name__) from error
 
 
@@ -47,7 +57,7 @@ def translated() -> AbstractContextManager[None]:
 
     Raises:
         StoreUnavailable: the database cannot do it now.
-        SchemaError: a table is missing.
+        SchemaError: a table, a column or a function is missing.
     """
     return _translated
 
@@ -59,3 +69,19 @@ def lacks_partition(error: BaseException) -> bool:
     state = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
     # A check that a row violates is named; that no partition takes it is the same error without a name.
     return bool(state == "23514" and not cause.diag.constraint_name)
+
+
+def spoils_connection(error: Exception) -> bool:
+    """Whether statements would go on failing on the connection, while they may succeed on a new one."""
+    return isinstance(error, _SPOILING) or _has_old_plan(error)
+
+
+def _passes(error: BaseException) -> bool:
+    if isinstance(error, _PASSING):
+        return not (error.sqlstate or "").startswith(_LASTING)
+    return _has_old_plan(error)
+
+
+def _has_old_plan(error: BaseException) -> bool:
+    """Whether the schema was upgraded under a prepared statement: "cached plan must not change result type"."""
+    return isinstance(error, errors.FeatureNotSupported) and error.diag.source_function == "RevalidateCachedQuery"

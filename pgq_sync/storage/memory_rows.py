@@ -10,7 +10,8 @@ from uuid import UUID
 
 from pgq_sync.models import Job, JobId, JobRecord
 from pgq_sync.storage.intake import CheckedJob
-from pgq_sync.storage.lanes import Key
+
+MemoryKey = tuple[str, str, int, bool]  # queue, entrypoint, priority, whether in quarantine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,8 +41,8 @@ class MemoryRow:
     requeued_as: JobId | None = None
 
     @property
-    def lane(self) -> Key:
-        return (self.queue, self.entrypoint, self.priority)
+    def lane(self) -> MemoryKey:
+        return (self.queue, self.entrypoint, self.priority, self.rescues >= 2)
 
     @property
     def job(self) -> Job:

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import date, datetime, timedelta, timezone
 from typing import Any
 from uuid import UUID
 
 import psycopg
 
+from pgq_sync.errors import StoreUnavailable
 from pgq_sync.models import (
+    Beat,
     JobId,
     Peers,
+    Rescued,
     Settled,
     Settlement,
     WorkerInfo,
 )
 from pgq_sync.storage.claimer import PostgresClaimer
 from pgq_sync.storage.connections import Connections
-from pgq_sync.storage.database import Row, Session, bind
+from pgq_sync.storage.database import PsycopgSession, Row, Session, bind
 from pgq_sync.storage.failures import lacks_partition, translated
 from pgq_sync.storage.inserts import PostgresIntake
 from pgq_sync.storage.limits import PostgresLimits
@@ -28,7 +31,8 @@ from pgq_sync.storage.operations import PostgresOperations
 from pgq_sync.storage.schedules import PostgresSchedules
 from pgq_sync.storage.schema import Schema
 from pgq_sync.storage.statements import statements
-from pgq_sync.storage.store import OWN, Clock, database_clock
+from pgq_sync.storage.store import OWN, Clock, LocalLimits, database_clock
+from pgq_sync.storage.transactions import Lend, PostgresTransaction
 
 _FINISHING = ("succeeded", "failed", "cancelled")
 
@@ -40,16 +44,20 @@ class PostgresStore:
         connections: where its connections come from.
         names: the tables' names.
         clock: the time that rows get; by default the database's own.
+        lend: lends connections to handlers; a worker's store has it.
     """
 
-    def __init__(self, connections: Connections, names: Names, clock: Clock = database_clock) -> None:
+    def __init__(self, connections: Connections, names: Names, clock: Clock = database_clock, lend: Lend | None = None) -> None:
         self._connections = connections
         self._names = names
         self._sql = statements(names)
         self._clock = clock
+        self._lend = lend
+        self._partitioned_on: date | None = None  # the day on which history was last seen to be ready
 
-    def for_engine(self) -> PostgresStore:
-        return PostgresStore(self._connections.for_engine(), self._names, self._clock)
+    def for_engine(self, *, handlers: int = 1) -> PostgresStore:
+        connections = self._connections.for_engine(handlers=handlers)
+        return PostgresStore(connections, self._names, self._clock, connections.handler)
 
     def require_schema(self) -> None:
         with translated():
@@ -75,25 +83,48 @@ class PostgresStore:
         return PostgresOperations(lambda: self._session(connection), self._names, self._clock, self._make_partitions)
 
     @contextmanager
-    def claimer(self, worker: WorkerInfo, poll_interval: timedelta) -> Iterator[PostgresClaimer]:
+    def claimer(
+        self, worker: WorkerInfo, poll_interval: timedelta, limits: LocalLimits, on_cancel: Callable[[], None]
+    ) -> Iterator[PostgresClaimer]:
         with translated():
             connection = self._connections.direct(listening=True)
         try:
-            with PostgresClaimer(connection, self._names, worker, self._clock, poll_interval) as claimer:
+            with PostgresClaimer(connection, self._names, worker, self._clock, poll_interval, limits, on_cancel) as claimer:
                 yield claimer
         finally:
             connection.close()
 
-    def settle(self, worker_id: UUID, settlements: Sequence[Settlement]) -> Settled:
+    def transaction(self) -> PostgresTransaction:
+        return PostgresTransaction(self._lend or self._connections.for_engine().handler, self.intake, self.finish)
+
+    def finish(self, connection: Any, settlement: Settlement) -> bool:
+        self._have_partition()
+        # Not prepared: the session's settings are the handler's, so each plan must fit the table as it is now.
+        own = isinstance(connection, psycopg.Connection)
+        session = PsycopgSession(connection, prepare=False) if own else bind(connection)
+        claims = self._claims(settlement.claim.job.worker_id, [settlement])
+        return bool(session.run(self._sql["hold"], claims) and session.run(self._sql["finish"], claims | _finish([settlement])))
+
+    def _have_partition(self) -> None:
+        """Once a day: a finish that found no partition of history would cost a handler its transaction."""
+        today = (self._clock() or datetime.now(timezone.utc)).date()
+        if self._partitioned_on != today:
+            try:
+                self.maintain(None)
+                self._partitioned_on = today
+            except StoreUnavailable:
+                pass  # most likely there is one: seven days ahead are made
+
+    def settle(self, worker_id: UUID, settlements: Sequence[Settlement], *, again: bool = False) -> Settled:
         try:
-            return self._settle(worker_id, settlements)
+            return self._settle(worker_id, settlements, again)
         except psycopg.errors.CheckViolation as error:
             if not lacks_partition(error):
                 raise
             # What was written is rolled back by now, and written again.
             with translated():
                 self._make_partitions()
-            return self._settle(worker_id, settlements)
+            return self._settle(worker_id, settlements, again=True)
 
     def cancel_requests(self, ids: Sequence[int]) -> set[JobId]:
         with translated(), self._connections.session() as session:
@@ -107,7 +138,7 @@ class PostgresStore:
         with self._connections.for_engine().session() as session:
             session.run(self._sql["maintain"], {"now": self._clock(), "retention": None})
 
-    def _settle(self, worker_id: UUID, settlements: Sequence[Settlement]) -> Settled:
+    def _settle(self, worker_id: UUID, settlements: Sequence[Settlement], again: bool) -> Settled:
         finishing = [each for each in settlements if each.outcome.status in _FINISHING]
         returning = [each for each in settlements if each.outcome.status not in _FINISHING]
         ids: set[JobId] = set()
@@ -119,20 +150,22 @@ class PostgresStore:
                 rows = session.run(self._sql["put_back"], self._claims(worker_id, returning) | _put_back(returning))
                 ids |= {row[0] for row in rows}
             missing = [each for each in settlements if each.claim.job.id not in ids]
-            return self._sort_out(session, worker_id, settlements, ids, missing)
+            return self._sort_out(session, worker_id, settlements, missing, again) if missing else Settled(written=settlements)
 
     def _sort_out(
-        self, session: Session, worker_id: UUID, settlements: Sequence[Settlement], ids: set[JobId], missing: Sequence[Settlement]
+        self, session: Session, worker_id: UUID, settlements: Sequence[Settlement], missing: Sequence[Settlement], again: bool
     ) -> Settled:
-        if not missing:
-            return Settled(written=settlements)
+        """Why some were not written: somebody has the row locked, it was written before, or it is another's by now."""
         claims = self._claims(worker_id, missing)
         blocked = {row[0] for row in session.run(self._sql["still_running"], claims)}
-        written = ids | {row[0] for row in session.run(self._sql["in_history"], claims)} - blocked
+        before = {row[0] for row in session.run(self._sql["in_history"], claims)}
+        if again:
+            before |= {row[0] for row in session.run(self._sql["written_before"], claims | _expected(missing))}
+        lost = {each.claim.job.id for each in missing} - blocked - before
         return Settled(
-            written=[each for each in settlements if each.claim.job.id in written],
+            written=[each for each in settlements if each.claim.job.id not in blocked | lost],
             blocked=[each for each in missing if each.claim.job.id in blocked],
-            lost=[each for each in missing if each.claim.job.id not in blocked | written],
+            lost=[each for each in missing if each.claim.job.id in lost],
         )
 
     def _claims(self, worker_id: UUID, settlements: Sequence[Settlement]) -> dict[str, Any]:
@@ -147,26 +180,33 @@ class PostgresStore:
         with translated(), self._connections.session() as session:
             session.run(self._sql["register"], self._worker(worker))
 
-    def beat(self, worker: WorkerInfo, liveness_limit: timedelta) -> Peers:
-        params = self._worker(worker) | {"liveness": liveness_limit.total_seconds()}
+    def beat(self, worker: WorkerInfo) -> Beat:
+        params = self._worker(worker)
         with translated(), self._connections.session() as session:
             rows = session.run(self._sql["beat"], params)
             if not rows:
                 session.run(self._sql["register"], params)
                 rows = session.run(self._sql["beat"], params)
-        return Peers(*rows[0])
+        rank, count, overdue_in = rows[0]
+        return Beat(Peers(rank, count), overdue_in)
 
-    def deregister(self, worker_id: UUID) -> None:
+    def rescue(self, worker: WorkerInfo, *, thorough: bool = False) -> Sequence[Rescued]:
         with translated(), self._connections.session() as session:
-            session.run(self._sql["deregister"], {"worker_id": worker_id})
+            rows = session.run(self._sql["rescue"], self._worker(worker) | {"thorough": thorough})
+        return [Rescued(*row) for row in rows]
+
+    def deregister(self, worker_id: UUID, *, clean: bool = True) -> None:
+        with translated(), self._connections.session() as session:
+            session.run(self._sql["deregister" if clean else "give_up"], {"worker_id": worker_id})
 
     def workers(self) -> list[WorkerInfo]:
         with self._connections.session() as session:
             return [_worker_info(row) for row in session.run(self._sql["workers"])]
 
-    def maintain(self, retention: timedelta) -> None:
+    def maintain(self, retention: timedelta | None) -> None:
+        seconds = None if retention is None else retention.total_seconds()
         with translated(), self._connections.session() as session:
-            session.run(self._sql["maintain"], {"now": self._clock(), "retention": retention.total_seconds()})
+            session.run(self._sql["maintain"], {"now": self._clock(), "retention": seconds})
 
     @contextmanager
     def _session(self, connection: Any) -> Iterator[Session]:
@@ -188,6 +228,7 @@ class PostgresStore:
             "entrypoints": list(worker.entrypoints),
             "slots": worker.slots,
             "state": worker.state,
+            "liveness_limit": worker.liveness_limit.total_seconds(),
         }
 
 
@@ -197,6 +238,13 @@ def _finish(finishing: Sequence[Settlement]) -> dict[str, Any]:
         "results": [each.outcome.result for each in finishing],
         "errors": [each.outcome.error for each in finishing],
         "keep": [each.outcome.keep for each in finishing],
+    }
+
+
+def _expected(missing: Sequence[Settlement]) -> dict[str, Any]:
+    return {
+        "rescues": [each.claim.rescues for each in missing],
+        "finished": [each.outcome.status in _FINISHING for each in missing],
     }
 
 
@@ -219,5 +267,5 @@ def _worker_info(row: Row) -> WorkerInfo:
 
 _WORKER = (
     *("worker_id", "name", "host", "pid", "version", "queues", "entrypoints", "slots", "state"),
-    *("started_at", "beat_at"),
+    *("liveness_limit", "started_at", "beat_at"),
 )

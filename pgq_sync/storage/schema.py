@@ -74,7 +74,9 @@ class Schema:
         with self._session() as session:
             self._installed(session)
             schema = str(session.run(self._sql["schema_of_version"])[0][0])
-            return _differences(expected=self._fresh_catalog(session, schema), actual=self._catalog(session, schema))
+            expected = self._fresh_catalog(session, schema)
+            with atomic(session):
+                return _differences(expected=expected, actual=self._catalog(session, schema))
 
     def require(self) -> None:
         """Raises SchemaError, in one line that names the command to run, unless the schema is this version's."""

@@ -5,15 +5,17 @@ PostgresStore and MemoryStore implement these protocols, and one behavioural sui
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 from uuid import UUID
 
 from pgq_sync.models import (
+    Beat,
     CancelResult,
     Claim,
+    Claimed,
     DeclaredLimit,
     DeclaredSchedule,
     DeleteResult,
@@ -24,6 +26,8 @@ from pgq_sync.models import (
     OnConflict,
     Peers,
     RequeueResult,
+    Rescued,
+    Room,
     Settled,
     Settlement,
     WorkerInfo,
@@ -63,18 +67,61 @@ class Intake(Protocol):
         """Makes several calls of `add` all or nothing."""
 
 
+class LocalLimits(Protocol):
+    """What one worker knows of the limits, for its claimer. Listener thread."""
+
+    @property
+    def names(self) -> Collection[str]:
+        """The entrypoints that this worker declares as limited."""
+
+    def counted_here(self, entrypoint: str) -> bool:
+        """Whether the limit is this worker's own, and not the fleet's."""
+
+    def room(self, entrypoint: str) -> int:
+        """How many more of its jobs may start here now."""
+
+    def next_room(self, entrypoint: str) -> float:
+        """In how many seconds there will be room again; 0: when one of its jobs has ended."""
+
+    def take(self, entrypoint: str, jobs: int) -> None:
+        """Counts jobs that were claimed."""
+
+
 class Claimer(Protocol):
     """The listener thread's side of the store; only `wake` and `cancel` may be called from other threads."""
 
     peers: Peers
     """Set after each beat: who else would look for the same jobs."""
 
-    def claim(self, room: int, *, thorough: bool = False) -> Sequence[Claim]:
+    wants_slot: bool
+    """Whether the last claim left jobs for want of a slot in which they would start at once."""
+
+    exclusive: bool
+    """Whether the store sees by this claimer that its worker lives, and nothing older can still claim for that worker."""
+
+    hears: bool
+    """Whether jobs are noticed as they are enqueued, and not only by looking now and then."""
+
+    @property
+    def held_back(self) -> bool:
+        """Whether jobs are due that wait for their entrypoint's limit."""
+
+    def claim(self, room: Room, *, thorough: bool = False) -> Claimed:
         """Claims due jobs, as many as there is room for; larger priorities first, and within one the earliest due.
 
         Args:
-            room: the most jobs to claim.
+            room: for how many.
             thorough: look everywhere, however recently that was done.
+        """
+
+    def recover(self, claims: Sequence[Claim]) -> Sequence[Claim]:
+        """Puts back what was claimed without the answer having arrived.
+
+        Args:
+            claims: what the worker knows to hold.
+
+        Returns:
+            Those of them that are no longer the worker's, or are finished.
         """
 
     def wait(self, *, for_room: bool = False) -> None:
@@ -86,6 +133,9 @@ class Claimer(Protocol):
 
     def arm(self) -> None:
         """Forgets earlier calls of `wake`. To be called before looking, never after: a wake-up would be lost."""
+
+    def retry_limited(self) -> None:
+        """A limited job has ended: its limit may have room again. Listener thread, before it claims."""
 
     def wake(self) -> None:
         """Ends the wait. Cheap, and safe from any thread."""
@@ -100,13 +150,35 @@ class Jobs(Protocol):
     def intake(self, connection: Any = OWN) -> AbstractContextManager[Intake]:
         """Where to enqueue: on the caller's `connection`, or on one of the store's own."""
 
-    def claimer(self, worker: WorkerInfo, poll_interval: timedelta) -> AbstractContextManager[Claimer]:
-        """The claimer for a worker's listener thread, closed on leaving; it looks every `poll_interval` at least."""
+    def claimer(
+        self, worker: WorkerInfo, poll_interval: timedelta, limits: LocalLimits, on_cancel: Callable[[], None]
+    ) -> AbstractContextManager[Claimer]:
+        """The claimer for a worker's listener thread, closed on leaving.
 
-    def settle(self, worker_id: UUID, settlements: Sequence[Settlement]) -> Settled:
+        Args:
+            worker: for whom.
+            poll_interval: how often it looks at least.
+            limits: what the worker itself knows of the limits.
+            on_cancel: called, in the listener thread, when somebody has asked jobs to end.
+        """
+
+    def transaction(self) -> AbstractContextManager[HandlerTransaction]:
+        """The transaction of one attempt: leaving it commits, and rolls back what raises. Unused, it costs nothing."""
+
+    def finish(self, connection: Any, settlement: Settlement) -> bool:
+        """Writes on the caller's `connection`, in the transaction that it is in, that a job has succeeded.
+
+        Returns:
+            Whether the worker still holds the claim under its fence; if not, nothing was written.
+        """
+
+    def settle(self, worker_id: UUID, settlements: Sequence[Settlement], *, again: bool = False) -> Settled:
         """Writes how attempts ended, each only where the worker still holds the claim under its fence.
 
-        Of several claims of one job only the latest may be among them: that the caller sees to.
+        Args:
+            worker_id: who held the claims.
+            settlements: of several claims of one job only the latest may be among them: that the caller sees to.
+            again: they may be written already, by an earlier call whose answer was lost.
         """
 
     def cancel_requests(self, ids: Sequence[int]) -> set[JobId]:
@@ -123,6 +195,33 @@ class Jobs(Protocol):
 
     def operations(self, connection: Any = OWN) -> Operations:
         """What an operator may ask: on the caller's `connection`, or on one of the store's own."""
+
+
+class HandlerTransaction(Protocol):
+    """The transaction in which a handler works. Its own thread uses it; only `cancel` is for others."""
+
+    @property
+    def since(self) -> float | None:
+        """When it began, by the monotonic clock; None while it has not been used."""
+
+    def open(self) -> Any:
+        """The connection; the first call begins the transaction.
+
+        Raises:
+            RuntimeError: this store has no connections.
+        """
+
+    def intake(self) -> AbstractContextManager[Intake]:
+        """Where to enqueue in the transaction."""
+
+    def finish(self, settlement: Settlement) -> bool:
+        """Writes the job's completion in the transaction, as `Jobs.finish` does."""
+
+    def cancel(self) -> None:
+        """Cuts off the statement that runs on the connection, from any thread; never raises."""
+
+    def discard(self) -> None:
+        """Has the connection closed at the end, and not used again."""
 
 
 class Operations(Protocol):
@@ -170,11 +269,24 @@ class Fleet(Protocol):
     def register(self, worker: WorkerInfo) -> None:
         """Makes a worker known."""
 
-    def beat(self, worker: WorkerInfo, liveness_limit: timedelta) -> Peers:
-        """A worker's sign of life; tells its place among those that serve the same."""
+    def beat(self, worker: WorkerInfo) -> Beat:
+        """A worker's sign of life; tells its place among those that serve the same, and who is silent."""
 
-    def deregister(self, worker_id: UUID) -> None:
-        """Forgets a worker that has stopped."""
+    def rescue(self, worker: WorkerInfo, *, thorough: bool = False) -> Sequence[Rescued]:
+        """Puts back the claimed jobs of workers that are dead: silent for their limit, and with no session left.
+
+        Args:
+            worker: who asks; it must have beaten within its own limit.
+            thorough: also what was claimed by workers that nobody knows.
+        """
+
+    def deregister(self, worker_id: UUID, *, clean: bool = True) -> None:
+        """Forgets a worker that has stopped.
+
+        Args:
+            worker_id: which one.
+            clean: False: it may have left claimed jobs behind, and is to be taken for dead at once.
+        """
 
     def workers(self) -> list[WorkerInfo]:
         """The registered workers."""
@@ -232,8 +344,12 @@ class Store(Jobs, Fleet, Protocol):
     def limits(self) -> Limits:
         """The limits and pauses."""
 
-    def for_engine(self) -> Store:
-        """The same store as a worker uses it: never on a connection that the caller works on."""
+    def for_engine(self, *, handlers: int = 1) -> Store:
+        """The same store as a worker uses it: never on a connection that the caller works on.
+
+        Args:
+            handlers: how many handlers may be in a transaction at once.
+        """
 
     def require_schema(self) -> None:
         """Raises SchemaError unless the database has the schema that this version of pgq-sync works with."""

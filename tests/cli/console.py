@@ -84,10 +84,10 @@ class Console:
         return done.stderr.removeprefix("pgq-sync: ").rstrip("\n")
 
     @contextmanager
-    def start(self, *arguments: str, **environment: str) -> Iterator[Running]:
+    def start(self, *arguments: str, command: tuple[str, ...] = COMMAND, **environment: str) -> Iterator[Running]:
         """A call that goes on meanwhile; it is killed at the end if it still runs then."""
         process = subprocess.Popen(
-            [*COMMAND, *arguments],
+            [*command, *arguments],
             cwd=self.directory,
             env=self._environment | environment,
             stdin=subprocess.DEVNULL,
@@ -159,6 +159,11 @@ class Lines:
             assert line is not None, f"{text!r} was not printed, but:\n{self}"
             if text in line:
                 return line
+
+    def wait_for_end(self) -> None:
+        """Returns when no process holds the stream any more, what the call has started included."""
+        self._thread.join(PATIENCE)
+        assert not self._thread.is_alive(), f"somebody still writes, so far:\n{self}"
 
     def close(self) -> None:
         self._thread.join(PATIENCE)

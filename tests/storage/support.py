@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -12,7 +12,8 @@ from uuid import uuid4
 import psycopg
 
 from pgq_sync import JobRecord, PgQueuer
-from pgq_sync.models import Claim, JobId, Outcome, Settled, Settlement, WorkerInfo
+from pgq_sync.engine.limits import LocalLimits
+from pgq_sync.models import Claim, JobId, Limit, Outcome, Room, Settled, Settlement, WorkerInfo
 from pgq_sync.storage.names import Names
 from pgq_sync.storage.store import Claimer, Store
 from tests.waiting import wait_until
@@ -43,7 +44,8 @@ class Hand:
     claimer: Claimer
 
     def claim(self, room: int = 1_000, *, thorough: bool = True) -> list[Claim]:
-        return list(self.claimer.claim(room, thorough=thorough))
+        claimed = self.claimer.claim(Room(room, room, True), thorough=thorough)
+        return [*claimed.careful, *claimed.plain]
 
     def claim_one(self) -> Claim:
         (claim,) = self.claim(1)
@@ -57,10 +59,12 @@ class Hand:
 
 
 @contextmanager
-def hand(store: Store, *entrypoints: str, queues: tuple[str, ...] | None = None) -> Iterator[Hand]:
+def hand(
+    store: Store, *entrypoints: str, queues: tuple[str, ...] | None = None, limits: Mapping[str, Limit] | None = None
+) -> Iterator[Hand]:
     """A hand that serves these entrypoints."""
     who = worker(*entrypoints, queues=queues)
-    with store.claimer(who, POLL_INTERVAL) as claimer:
+    with store.claimer(who, POLL_INTERVAL, LocalLimits(limits or {}), lambda: None) as claimer:
         yield Hand(store, who, claimer)
 
 

@@ -14,7 +14,8 @@ import psycopg
 import pytest
 
 from pgq_sync import LimitRecord, PgQueuer, Settings
-from pgq_sync.models import DeclaredLimit, LimitChange
+from pgq_sync.engine.limits import LocalLimits
+from pgq_sync.models import DeclaredLimit, LimitChange, Room
 from pgq_sync.storage.store import Limits
 from tests.storage.conftest import Timed
 from tests.storage.support import ear, hand, query, waiting, worker
@@ -115,12 +116,12 @@ def test_a_worker_is_woken_by_a_change(either: PgQueuer) -> None:
     woken = threading.Event()
 
     def sleep() -> None:
-        with either.store.claimer(worker("work"), timedelta(minutes=5)) as claimer:
+        with either.store.claimer(worker("work"), timedelta(minutes=5), LocalLimits({}), lambda: None) as claimer:
             claimer.arm()
-            claimer.claim(1)
+            claimer.claim(Room(1))
             asleep.set()
             claimer.wait()
-            claimer.claim(1)
+            claimer.claim(Room(1))
             woken.set()
 
     asleep = threading.Event()

@@ -147,7 +147,8 @@ def test_a_worker_gives_signs_of_life(runner: Role) -> None:
     who = worker("work")
 
     runner.pgq.store.register(who)
-    assert runner.pgq.store.beat(who, LIMIT).count == 1
+    assert runner.pgq.store.beat(who).peers.count == 1
+    assert runner.pgq.store.rescue(who, thorough=True) == []
     assert [info.worker_id for info in runner.pgq.store.workers()] == [who.worker_id]
     runner.pgq.store.deregister(who.worker_id)
     assert runner.pgq.store.workers() == []

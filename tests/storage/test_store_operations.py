@@ -14,8 +14,6 @@ from pgq_sync.models import Peers
 from tests.storage.conftest import Timed
 from tests.storage.support import hand, query, worker
 
-LIMIT = timedelta(seconds=15)
-
 
 def test_an_empty_batch_is_no_batch(either: PgQueuer) -> None:
     assert either.enqueue_many([]) == []
@@ -59,7 +57,7 @@ def test_a_worker_is_known_from_its_first_beat_until_it_leaves(timed: Timed) -> 
     timed.store.register(who)
     started = timed.clock.now
     timed.clock.move(seconds=5)
-    timed.store.beat(who, LIMIT)
+    timed.store.beat(who)
 
     (info,) = timed.store.workers()
     assert dataclasses.replace(info, started_at=None, beat_at=None) == who
@@ -71,7 +69,7 @@ def test_a_worker_is_known_from_its_first_beat_until_it_leaves(timed: Timed) -> 
 def test_a_worker_that_was_forgotten_is_known_again_at_its_next_beat(timed: Timed) -> None:
     who = worker("work")
 
-    assert timed.store.beat(who, LIMIT) == Peers(rank=0, count=1)
+    assert timed.store.beat(who).peers == Peers(rank=0, count=1)
     assert [info.worker_id for info in timed.store.workers()] == [who.worker_id]
 
 
@@ -79,7 +77,7 @@ def test_a_stopping_worker_says_so(timed: Timed) -> None:
     who = worker("work")
     timed.store.register(who)
 
-    timed.store.beat(dataclasses.replace(who, state="stopping"), LIMIT)
+    timed.store.beat(dataclasses.replace(who, state="stopping"))
 
     assert [info.state for info in timed.store.workers()] == ["stopping"]
 
@@ -91,17 +89,17 @@ def test_a_beat_tells_the_place_among_those_that_serve_the_same(timed: Timed) ->
     for who in [*same, *others]:
         timed.store.register(who)
 
-    assert [timed.store.beat(who, LIMIT) for who in same] == [Peers(rank, 3) for rank in range(3)]
-    assert [timed.store.beat(who, LIMIT) for who in others] == [Peers(0, 1)] * 3
+    assert [timed.store.beat(who).peers for who in same] == [Peers(rank, 3) for rank in range(3)]
+    assert [timed.store.beat(who).peers for who in others] == [Peers(0, 1)] * 3
 
-    timed.store.beat(dataclasses.replace(same[0], state="stopping"), LIMIT)
-    assert timed.store.beat(same[1], LIMIT) == Peers(0, 2)
+    timed.store.beat(dataclasses.replace(same[0], state="stopping"))
+    assert timed.store.beat(same[1]).peers == Peers(0, 2)
 
     timed.clock.move(seconds=14)
-    timed.store.beat(same[2], LIMIT)
+    timed.store.beat(same[2])
     timed.clock.move(seconds=2)
     # The second one has been silent for 16 seconds: only the third counts.
-    assert timed.store.beat(same[2], LIMIT) == Peers(0, 1)
+    assert timed.store.beat(same[2]).peers == Peers(0, 1)
 
 
 def test_history_is_forgotten_when_it_is_older_than_the_retention(timed: Timed) -> None:

@@ -26,6 +26,13 @@ with outcome as (
 )
 select id from gone
 
+-- name: hold
+-- Locks a job that this worker still holds under the given fences, and waits for whoever has it locked: the handler's
+-- transaction, in which "finish" follows, cannot leave it for later. No row comes back where the claim is lost.
+select id from {job}
+where id = any(%(ids)s::bigint[]) and worker_id is not distinct from %(worker_id)s and fence = any(%(fences)s::bigint[])
+for update
+
 -- name: put_back
 -- Ends attempts that do not finish their job: a retry or a hold counts as an attempt and is kept in errors; a release
 -- (of a job that never started) does not count. Told to the listening workers where jobs become due by it.
@@ -70,6 +77,15 @@ where id = any(%(ids)s::bigint[]) and worker_id is not distinct from %(worker_id
 -- Which of these jobs are finished under the given fences: an earlier write whose answer was lost had succeeded.
 select id from {history}
 where id = any(%(ids)s::bigint[]) and worker_id = %(worker_id)s and fence = any(%(fences)s::bigint[])
+
+-- name: written_before
+-- Which of these jobs, held by this worker no longer, look as an earlier write whose answer was lost has left them:
+-- gone where they were to be finished, else waiting with no further rescue.
+select given.id
+from unnest(%(ids)s::bigint[], %(rescues)s::integer[], %(finished)s::boolean[]) as given(id, rescues, finished)
+left join {job} as job using (id)
+where case when given.finished then job.id is null
+           else job.status in ('queued', 'held') and job.rescues = given.rescues end
 
 -- name: maintain
 -- Makes the coming days' partitions of history and drops those past the retention (in seconds).

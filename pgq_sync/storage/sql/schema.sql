@@ -66,8 +66,9 @@ $durability$
 select durability from {version}
 
 -- name: qualify_everything
--- With nothing on the search_path, PostgreSQL names everything with its schema.
-set search_path to ''
+-- With nothing on the search_path, PostgreSQL names everything with its schema. Only for the transaction: behind a
+-- pooler the session is others' too.
+set local search_path to ''
 
 -- name: schema_of_version
 -- The schema in which the tables are found.

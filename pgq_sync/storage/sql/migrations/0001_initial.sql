@@ -32,7 +32,10 @@ create table {job} (
 );
 
 -- A lane (queue, entrypoint, priority) is one stretch of this index, its due jobs first.
-create index {job_ready} on {job} (queue, entrypoint, priority, execute_after, id) where status = 'queued';
+create index {job_ready} on {job} (queue, entrypoint, priority, execute_after, id) where status = 'queued' and rescues < 2;
+
+-- Jobs whose workers have died twice. They run one at a time per worker, so that one that kills its process is found alone.
+create index {job_quarantine} on {job} (queue, entrypoint, priority, execute_after, id) where status = 'queued' and rescues >= 2;
 
 -- Who runs what: for limits and for the rescue of a dead worker's jobs.
 create index {job_running} on {job} (entrypoint, worker_id) where status = 'running';
@@ -74,17 +77,18 @@ create index {history_failed} on {history} (finished_at) where status = 'failed'
 
 -- One row per running process of the fleet, touched by its beat.
 create table {worker} (
-    worker_id   uuid primary key,
-    name        text not null,
-    host        text not null,
-    pid         integer not null,
-    version     text not null,
-    queues      text[],
-    entrypoints text[] not null,
-    slots       integer not null,
-    state       text not null default 'running',
-    started_at  timestamptz not null default statement_timestamp(),
-    beat_at     timestamptz not null default statement_timestamp(),
+    worker_id      uuid primary key,
+    name           text not null,
+    host           text not null,
+    pid            integer not null,
+    version        text not null,
+    queues         text[],
+    entrypoints    text[] not null,
+    slots          integer not null,
+    state          text not null default 'running',
+    liveness_limit interval not null default '15 seconds',  -- of silence, after which its jobs are taken over
+    started_at     timestamptz not null default statement_timestamp(),
+    beat_at        timestamptz not null default statement_timestamp(),
     constraint {worker_state_check} check (state in ('running', 'stopping'))
 );
 

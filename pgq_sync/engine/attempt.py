@@ -1,0 +1,110 @@
+"""The context of an attempt that has a timeout or a transaction. The others do without any of this.
+
+The slot's thread runs the handler in it; the watchdog's thread looks after it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, MutableMapping
+from datetime import datetime, timedelta, timezone
+from typing import Any, TypeVar
+
+from pgq_sync.engine.guard import Guard
+from pgq_sync.entrypoints.context import Context
+from pgq_sync.errors import JobTimeout
+from pgq_sync.models import Job
+from pgq_sync.storage.store import HandlerTransaction
+
+Value = TypeVar("Value")
+
+
+class Attempt(Context):
+    """One attempt.
+
+    Args:
+        job, resources, enqueue: as in `Context`.
+        timeout: how long the handler may run, in seconds from now.
+    """
+
+    __slots__ = ("_deadline", "_transaction", "guard", "settling", "started", "warned")
+
+    def __init__(
+        self,
+        job: Job,
+        resources: MutableMapping[Any, Any],
+        enqueue: Callable[..., Any],
+        timeout: float | None,
+    ) -> None:
+        super().__init__(job, resources, enqueue)
+        self.started = time.monotonic()
+        self.guard = None if timeout is None else Guard(timeout)
+        self.settling = False  # the handler has returned, and its transaction is to be committed
+        self.warned = False  # that its transaction is open for long
+        self._deadline = None if timeout is None else datetime.now(timezone.utc) + timedelta(seconds=timeout)
+        self._transaction: HandlerTransaction | None = None
+
+    def join(self, transaction: HandlerTransaction, enqueue: Callable[..., Any]) -> None:
+        """Has the handler work in `transaction`, in which its completion will be written, and enqueue in it."""
+        self._transaction = transaction
+        self.enqueue = enqueue
+
+    @property
+    def deadline(self) -> datetime | None:
+        return self._deadline
+
+    @property
+    def connection(self) -> Any:
+        return super().connection if self._transaction is None else self._transaction.open()
+
+    def check(self) -> None:
+        if self.guard is not None and self.guard.is_over:
+            raise JobTimeout(self._reason)
+        super().check()
+
+    def blamed(self, error: BaseException) -> BaseException:
+        if isinstance(error, JobTimeout) and error.reason is None:
+            error.args = (self._reason,)  # CPython raises a class, which knows nothing of this attempt
+        if not self.timed_out or not isinstance(error, Exception):
+            return error
+        timeout = JobTimeout(self._reason)
+        timeout.__cause__ = error
+        return timeout
+
+    @property
+    def timed_out(self) -> bool:
+        return self.guard is not None and self.guard.fired
+
+    @property
+    def in_transaction_since(self) -> float | None:
+        """When the handler's transaction began, by the monotonic clock; None if it has none."""
+        return None if self._transaction is None else self._transaction.since
+
+    def run(self, handler: Callable[[], Value]) -> Value:
+        """Calls `handler`, in the slot's thread.
+
+        Raises:
+            JobTimeout: its time was over before it returned.
+        """
+        if self.guard is None:
+            return handler()
+        try:
+            return self.guard.run(handler)
+        finally:
+            if self._transaction is not None and self.timed_out:
+                # A cancel request on its way would hit whoever uses the connection next.
+                self._transaction.discard()
+
+    def end_time(self) -> None:
+        """The deadline has come: stops the handler. From the watchdog's thread; to be called again until `timed_out`."""
+        if self.guard is None or not self.guard.fire():
+            return
+        self.cancelled.set()
+        if self.in_transaction_since is not None and self._transaction is not None:
+            # In a thread of its own: while one server is slow to take the request, other deadlines come.
+            threading.Thread(target=self._transaction.cancel, name="pgq-cancel", daemon=True).start()
+
+    @property
+    def _reason(self) -> str | None:
+        return None if self.guard is None else f"the attempt took longer than its timeout of {self.guard.timeout:g} s"

@@ -1,0 +1,117 @@
+"""The deadline of one attempt: raises JobTimeout in its thread, once, and never outside of the handler.
+
+The slot's thread runs the handler under it; the watchdog's thread fires it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType
+from typing import TypeVar
+
+from pgq_sync.errors import JobTimeout
+
+Value = TypeVar("Value")
+
+# Where an exception out of nowhere does lasting harm: it would leave a lock taken for ever (logging takes its locks
+# without `with` before Python 3.13), a connection of a pool given out to nobody, or the store in memory half changed.
+_CRITICAL_FUNCTIONS = {("logging", "acquire"), ("logging", "handle"), ("logging", "_acquireLock")}
+_CRITICAL_MODULES = ("psycopg_pool", "pgq_sync.storage.pools", "pgq_sync.storage.memory")
+_NEAR = 4  # innermost frames that are looked at: they call into other modules, but not deep
+
+
+class Guard:
+    """The deadline.
+
+    Args:
+        timeout: in how many seconds from now it is over.
+    """
+
+    __slots__ = ("_lock", "_thread", "deadline", "fired", "timeout")
+
+    def __init__(self, timeout: float) -> None:
+        self.timeout = timeout
+        self.deadline = time.monotonic() + timeout
+        self.fired = False
+        self._lock = threading.Lock()
+        self._thread: int | None = None  # in which the handler runs; None: it does not, and nothing may be raised
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the deadline has passed."""
+        return time.monotonic() >= self.deadline
+
+    def run(self, handler: Callable[[], Value]) -> Value:
+        """Calls `handler`, in the slot's thread.
+
+        Raises:
+            JobTimeout: the deadline passed before the handler returned.
+        """
+        returned = False
+        try:
+            try:
+                self._arm()
+                value = handler()
+                returned = True
+            finally:
+                # What was fired and is not delivered yet may strike anywhere in here, until it is taken back.
+                self._disarm()
+        except JobTimeout:
+            self._disarm()
+            if not returned:
+                raise
+        return value
+
+    def fire(self) -> bool:
+        """Has JobTimeout raised in the handler at its next bytecode; False where this is no moment for it, or no use."""
+
+        def strike(thread: int) -> None:
+            # Both while this thread holds the interpreter: the other one stands still where it is.
+            if not self.fired and not _is_critical(sys._current_frames().get(thread)):
+                self.fired = True
+                _raise_in(thread, JobTimeout)
+
+        return not self.fired and self.while_armed(strike) and self.fired
+
+    def while_armed(self, act: Callable[[int], None]) -> bool:
+        """Calls `act` with the thread's number if the handler still runs, and keeps it from ending; tells whether it did."""
+        with self._lock:
+            if self._thread is None:
+                return False
+            act(self._thread)
+            return True
+
+    def _arm(self) -> None:
+        with self._lock:
+            self._thread = threading.get_ident()
+
+    def _disarm(self) -> None:
+        with self._lock:
+            self._thread = None
+            if self.fired:
+                _raise_in(threading.get_ident(), None)
+
+
+def _is_critical(frame: FrameType | None) -> bool:
+    """Whether a thread at `frame` had better not be interrupted."""
+    if frame is None:
+        return False
+    if (frame.f_globals.get("__name__"), frame.f_code.co_name) in _CRITICAL_FUNCTIONS:
+        return True
+    for _ in range(_NEAR):
+        if frame is None:
+            return False
+        if str(frame.f_globals.get("__name__")).startswith(_CRITICAL_MODULES):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _raise_in(thread: int, error: type[BaseException] | None) -> None:
+    """Has CPython raise `error` in a thread as soon as it runs bytecode; None takes back what was not raised yet."""
+    given = None if error is None else ctypes.py_object(error)
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), given)

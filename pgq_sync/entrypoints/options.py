@@ -1,0 +1,93 @@
+"""Checks the options that an entrypoint is declared with, and brings them into the form that the engine uses."""
+
+from __future__ import annotations
+
+import math
+from datetime import timedelta
+from typing import Any, get_args
+
+from pgq_sync.models import Limit, LimitScope, OnFailure
+
+_LONGEST_TIMEOUT = timedelta(days=365_000)  # a deadline in ten thousand years is no date any more
+_MOST_AT_ONCE = 2**31 - 1  # PostgreSQL's integer
+
+
+def check_limit(concurrency_limit: Any, requests_per_second: Any, burst: Any, limit_scope: Any) -> Limit | None:
+    """The limit that these options declare, or None if they leave the entrypoint unlimited.
+
+    Raises:
+        TypeError, ValueError: one of them cannot be used; the message names it and its value.
+    """
+    _check_concurrency(concurrency_limit)
+    rate = _number("requests_per_second", requests_per_second)
+    if not rate > 0:
+        raise ValueError(f"requests_per_second={requests_per_second!r}: a number above 0 is accepted, or infinity for no limit")
+    if limit_scope not in get_args(LimitScope):
+        raise ValueError(f"limit_scope={limit_scope!r}: 'fleet' or 'worker' is accepted")
+    if burst is not None:
+        _check_burst(burst, rate)
+    if not concurrency_limit and math.isinf(rate):
+        return None
+    return Limit(
+        concurrency_limit=concurrency_limit,
+        requests_per_second=rate,
+        burst=max(1.0, rate) if burst is None else float(burst),
+        scope=limit_scope,
+    )
+
+
+def check_timeout(timeout: Any) -> float | None:
+    """`timeout`, a timedelta or seconds, in seconds.
+
+    Raises:
+        TypeError, ValueError: it cannot be used.
+    """
+    if timeout is None:
+        return None
+    shown = f"timeout={timeout if isinstance(timeout, timedelta) else repr(timeout)}"
+    seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else _number("timeout", timeout)
+    if not 0 < seconds <= _LONGEST_TIMEOUT.total_seconds():
+        raise ValueError(f"{shown}: a positive timedelta or number of seconds is accepted, or None for no timeout")
+    return seconds
+
+
+def check_on_failure(on_failure: Any) -> OnFailure:
+    """`on_failure`, which must be one of its two words.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if on_failure not in get_args(OnFailure):
+        raise ValueError(f"on_failure={on_failure!r}: 'fail' or 'hold' is accepted")
+    checked: OnFailure = on_failure
+    return checked
+
+
+def check_switches(**switches: Any) -> None:
+    """Raises ValueError unless each of these options is True or False."""
+    for option, value in switches.items():
+        if not isinstance(value, bool):
+            raise ValueError(f"{option}={value!r}: True or False is accepted")
+
+
+def _check_concurrency(limit: Any) -> None:
+    if not isinstance(limit, int) or isinstance(limit, bool):
+        raise TypeError(f"concurrency_limit={limit!r}: a whole number is accepted, 0 for no limit")
+    if not 0 <= limit <= _MOST_AT_ONCE:
+        raise ValueError(f"concurrency_limit={limit!r}: a whole number from 0 to {_MOST_AT_ONCE:,} is accepted, 0 for no limit")
+
+
+def _check_burst(burst: Any, rate: float) -> None:
+    if not 1 <= _number("burst", burst) < math.inf:
+        raise ValueError(f"burst={burst!r}: a number from 1 up is accepted, or None for one second's worth")
+    if math.isinf(rate):
+        raise ValueError(f"burst={burst!r} without requests_per_second: give the rate that it is a burst of")
+
+
+def _number(option: str, value: Any) -> float:
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        raise TypeError(f"{option}={value!r}: a number is accepted, not a {type(value).__name__}")
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError(f"{option} has more than 300 digits: a number that a float can hold is accepted") from None

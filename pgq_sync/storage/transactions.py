@@ -1,0 +1,118 @@
+"""The transaction in which a handler works and its job's completion is written. Owned by the handler's thread."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from types import TracebackType
+from typing import Any
+
+import psycopg
+
+from pgq_sync.models import Settlement
+from pgq_sync.storage.store import Intake
+
+logger = logging.getLogger("pgq_sync.engine")
+
+Lend = Callable[[], AbstractContextManager[psycopg.Connection[Any]]]
+
+_CANCEL_TIMEOUT = 2.0  # seconds for the server to take a cancel request
+
+
+class PostgresTransaction:
+    """A transaction on a connection of its own, taken at the first use.
+
+    Args:
+        lend: lends a connection in autocommit, and takes it back.
+        intake: where to enqueue on a connection.
+        finish: writes a completion on a connection.
+    """
+
+    def __init__(
+        self,
+        lend: Lend,
+        intake: Callable[[Any], AbstractContextManager[Intake]],
+        finish: Callable[[Any, Settlement], bool],
+    ) -> None:
+        self.since: float | None = None
+        self._lend = lend
+        self._intake = intake
+        self._finish = finish
+        self._stack = ExitStack()
+        self._connection: psycopg.Connection[Any] | None = None
+        self._discarded = False
+
+    def __enter__(self) -> PostgresTransaction:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        if error is not None:
+            # A timeout may have left a statement running, behind which a rollback would wait.
+            self._close_discarded()
+        self._stack.__exit__(kind, error, traceback)
+
+    def open(self) -> psycopg.Connection[Any]:
+        if self._connection is None:
+            connection = self._stack.enter_context(self._lend())
+            self._connection = connection
+            self._stack.callback(self._close_discarded)
+            self._stack.enter_context(_transaction(connection))
+            self.since = time.monotonic()
+        return self._connection
+
+    def intake(self) -> AbstractContextManager[Intake]:
+        return self._intake(self.open())
+
+    def finish(self, settlement: Settlement) -> bool:
+        return self._finish(self.open(), settlement)
+
+    def cancel(self) -> None:
+        try:
+            if self._connection is not None:
+                self._connection.cancel_safe(timeout=_CANCEL_TIMEOUT)
+        except psycopg.Error as error:
+            logger.warning("the query of a handler whose time was over could not be cancelled: %s", error)
+
+    def discard(self) -> None:
+        self._discarded = True
+
+    def _close_discarded(self) -> None:
+        if self._discarded and self._connection is not None:
+            self._connection.close()
+
+
+@contextmanager
+def _transaction(connection: psycopg.Connection[Any]) -> Iterator[None]:
+    """psycopg's own, in which the handler can neither commit nor roll back by itself; here it may not vanish unnoticed."""
+    with connection.transaction() as transaction:
+        yield
+    # psycopg says nothing where the connection was lost before the commit could be sent.
+    if transaction.status is not transaction.Status.COMMITTED:
+        ended = transaction.status.name.lower().replace("_", " ")
+        raise psycopg.OperationalError(f"the handler's transaction was not committed: it {ended}, or its connection was closed")
+
+
+class MemoryTransaction:
+    """In memory there are none: what a handler enqueues is enqueued at once, and its completion is written as ever."""
+
+    since: float | None = None
+
+    def __init__(self, intake: Callable[[], AbstractContextManager[Intake]]) -> None:
+        self._intake = intake
+
+    def open(self) -> Any:
+        raise RuntimeError("jobs in memory have no connection: test what context.connection does on PostgreSQL")
+
+    def intake(self) -> AbstractContextManager[Intake]:
+        return self._intake()
+
+    def finish(self, settlement: Settlement) -> bool:
+        raise RuntimeError("a transaction in memory never begins")
+
+    def cancel(self) -> None:
+        """There is no query."""
+
+    def discard(self) -> None:
+        """There is no connection."""
