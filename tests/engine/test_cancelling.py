@@ -159,8 +159,8 @@ def test_a_job_whose_workers_died_too_often_is_not_run_again(either: PgQueuer, d
     once_more, too_often = either.enqueue("killer"), either.enqueue("killer")
     for job_id, rescues in ((once_more, 3), (too_often, 4)):
         if isinstance(either.store, MemoryStore):
-            jobs = either.store._state.jobs
-            jobs[job_id] = dataclasses.replace(jobs[job_id], rescues=rescues)
+            state = either.store._state
+            state.put(dataclasses.replace(state.jobs[job_id], rescues=rescues))
         else:
             with psycopg.connect(dsn, autocommit=True) as connection:
                 connection.execute("update pgq_job set rescues = %s where id = %s", [rescues, job_id])
