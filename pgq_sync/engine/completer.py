@@ -129,9 +129,14 @@ class Completer:
 
     def abandon(self, claims: Sequence[Claim]) -> None:
         """Drops claims that others have taken over before they started here."""
-        for claim in claims:
-            self._lost(Settlement(claim, Outcome(status="released")))
-        self._on_written([Settlement(claim, Outcome(status="released")) for claim in claims])
+        if not claims:
+            return
+        logger.warning("%s jobs were no longer ours before they had started: %s", len(claims), [each.job.id for each in claims])
+        self.counts["lost"] += len(claims)
+        dropped = [Settlement(claim, Outcome(status="released")) for claim in claims]
+        for each in dropped:
+            self._forget(each)
+        self._on_written(dropped)
 
     def _write(self, batch: Sequence[Settlement], stopping: threading.Event) -> Settled:
         """Writes a batch, as often as it takes; in halves where the database stays away, since the batch may be why."""

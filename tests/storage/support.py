@@ -22,7 +22,7 @@ from tests.waiting import wait_until
 POLL_INTERVAL = timedelta(seconds=5)
 
 
-def worker(*entrypoints: str, queues: tuple[str, ...] | None = None) -> WorkerInfo:
+def worker(*entrypoints: str, queues: tuple[str, ...] | None = None, **more: Any) -> WorkerInfo:
     """A worker as it would register."""
     return WorkerInfo(
         worker_id=uuid4(),
@@ -33,6 +33,7 @@ def worker(*entrypoints: str, queues: tuple[str, ...] | None = None) -> WorkerIn
         queues=queues,
         entrypoints=tuple(sorted(entrypoints)),
         slots=10,
+        **more,
     )
 
 
@@ -76,7 +77,7 @@ def hand(
 def wait_until_gone(dsn: str, worker_id: UUID) -> None:
     """Waits until the server has noticed that the session of this worker's claimer is closed."""
     holders = """
-        select from pg_locks
+        select pid from pg_locks
         where locktype = 'advisory' and (classid::bigint << 32) | objid::bigint = hashtextextended(%s::uuid::text, 0)
     """
     wait_until(lambda: not query(dsn, holders, [worker_id]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -67,9 +68,9 @@ def statuses(timed: Timed) -> dict[str, int]:
 def refused(store: Store, worker_id: Any, claim: Claim) -> None:
     """No outcome under this claim is written, and none changes anything."""
     before = store.operations().get(claim.job.id)
-    for status in STATUSES:
-        settled = store.settle(worker_id, [Settlement(claim, Outcome(status=status, error='{"late": true}'))])
-        assert [each.claim for each in settled.lost] == [claim]
+    for status, again in itertools.product(STATUSES, (False, True)):
+        settled = store.settle(worker_id, [Settlement(claim, Outcome(status=status, error='{"late": true}'))], again=again)
+        assert [each.claim for each in settled.lost] == [claim], (status, again)
         assert not settled.written
         assert store.operations().get(claim.job.id) == before
 
