@@ -115,7 +115,7 @@ class Watchdog:
         attempt.warned = True
         job = attempt.job
         logger.warning(
-            "the transaction of job %s of %s has been open for %.0f s: as long as it is, nothing in the database can be vacuumed",
+            "the transaction of job %s of %s has been open for %.0f s: it keeps dead rows from being vacuumed",
             *(job.id, job.entrypoint, now - since),
             extra={"job_id": job.id, "entrypoint": job.entrypoint},
         )

@@ -42,14 +42,13 @@ class PostgresTransaction:
         self._finish = finish
         self._lent, self._begun = ExitStack(), ExitStack()
         self._connection: psycopg.Connection[Any] | None = None
-        self._transaction: psycopg.Transaction | None = None
         self._discarded = False
 
     def __enter__(self) -> PostgresTransaction:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        if self._transaction is None:
+        if self._connection is None:
             self._lent.__exit__(kind, error, traceback)
             return
         try:
@@ -60,15 +59,12 @@ class PostgresTransaction:
         finally:
             self._close_discarded()
             self._lent.close()
-        if error is None and self._transaction.status is not self._transaction.Status.COMMITTED:
-            # psycopg says nothing of it.
-            raise psycopg.OperationalError("the handler's transaction could not be committed: its connection was closed")
 
     def open(self) -> psycopg.Connection[Any]:
         if self._connection is None:
             connection = self._lent.enter_context(self._lend())
             # psycopg's own, in which the handler can neither commit nor roll back by itself.
-            self._transaction = self._begun.enter_context(connection.transaction())
+            self._begun.enter_context(connection.transaction())
             self._connection = connection
             self.since = time.monotonic()
         return self._connection
