@@ -17,7 +17,7 @@ from benchmarks.servers import analyze, application, checkpoint, database, load,
 from pgq_sync import Job, Settings
 from pgq_sync.engine.limits import LocalLimits
 from pgq_sync.models import Room
-from pgq_sync.storage.store import Claimer
+from pgq_sync.storage.claiming import Claimer
 
 CLAIMS = 30
 ROOM = 100  # jobs in each claim

@@ -1,4 +1,7 @@
-"""PgQueuer: wires registry, store and engine together, and holds no logic of its own."""
+"""PgQueuer: wires registry, store and engine together, and holds no logic of its own.
+
+Longer than other files for its docstrings: they are the reference of the public calls.
+"""
 
 from __future__ import annotations
 

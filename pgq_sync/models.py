@@ -16,6 +16,7 @@ OnConflict = Literal["raise", "skip", "existing", "replace"]
 DedupeUntil = Literal["finished", "started"]
 OnFailure = Literal["fail", "hold"]
 LimitScope = Literal["fleet", "worker"]
+WorkerState = Literal["running", "stopping"]
 
 
 class QueueExecutionMode(str, enum.Enum):
@@ -131,6 +132,7 @@ class Beat:
     """What a worker learns from its sign of life."""
 
     peers: Peers = Peers()
+    silence: float | None = None  # seconds since its last one, by the store's clock; None: the store did not know it
     overdue_in: float | None = None  # seconds until the most silent of the others counts as dead; None: there are none
 
 
@@ -140,6 +142,14 @@ class Rescued:
 
     worker: str  # its name
     jobs: int  # that it had claimed, and that wait again
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """What came of comparing a worker's claims with the store."""
+
+    lost: Sequence[Claim] = ()  # no longer the worker's, or finished
+    complete: bool = True  # False: somebody has a row locked that is to be put back
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,7 +164,7 @@ class WorkerInfo:
     queues: tuple[str, ...] | None  # None: all of them
     entrypoints: tuple[str, ...]
     slots: int
-    state: Literal["running", "stopping"] = "running"
+    state: WorkerState = "running"
     liveness_limit: timedelta = timedelta(seconds=15)  # of silence, after which its jobs are taken over
     started_at: datetime | None = None
     beat_at: datetime | None = None

@@ -28,6 +28,7 @@ REPOSITORY = Path(__file__).parents[1]
 USES: dict[str, Callable[[PgQueuer], Any]] = {
     "enqueue": lambda pgq: pgq.enqueue("work"),
     "count": lambda pgq: pgq.jobs.count(),
+    "pause": lambda pgq: pgq.limits.pause("work"),
     "verify": lambda pgq: pgq.schema.verify(),
     "drain": lambda pgq: pgq.drain(),
 }

@@ -59,7 +59,7 @@ def _printable(cell: str) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """`value` as JSON can express it; bytes that are no UTF-8 are written with escapes."""
+    """`value` as JSON can express it: durations in seconds, bytes that are no UTF-8 with escapes."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return _plain({field.name: getattr(value, field.name) for field in dataclasses.fields(value)})
     if isinstance(value, dict):
@@ -70,4 +70,6 @@ def _plain(value: Any) -> Any:
         return value.decode("utf-8", "backslashreplace")
     if isinstance(value, datetime):
         return value.isoformat()
+    if isinstance(value, timedelta):
+        return value.total_seconds()
     return str(value) if isinstance(value, UUID) else value

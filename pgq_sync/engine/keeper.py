@@ -14,7 +14,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from pgq_sync.errors import StoreUnavailable
-from pgq_sync.models import Beat, Peers, WorkerInfo
+from pgq_sync.models import Beat, Peers, WorkerInfo, WorkerState
 from pgq_sync.storage.store import Store
 
 logger = logging.getLogger("pgq_sync.engine")
@@ -45,12 +45,12 @@ class Keeper:
     ) -> None:
         self._store = store
         self._worker = worker
+        self._state: WorkerState = "running"  # the next two change by other threads
         self._liveness_limit = worker.liveness_limit
         self._beat_interval = beat_interval.total_seconds()
         self._retention = retention
         self._on_peers = on_peers
-        self._last_beat = 0.0  # when the last one has reached the store, and
-        self._well_since = 0.0  # since when all have; of the monotonic clock
+        self._well_since = time.monotonic()  # since when all beats have reached the store
         self._heard = True  # whether the last one did
         self._next_thorough = time.monotonic() + _THOROUGH * random.uniform(0.5, 1.5)
         # Not at once: a fleet that starts together should not maintain together.
@@ -78,13 +78,12 @@ class Keeper:
 
     def shown_by(self, *, exclusive: bool) -> None:
         """Whether the store sees by the listener too that the worker lives; where not, it may be silent for longer."""
-        allowed = self._liveness_limit * (1 if exclusive else _WITHOUT_LOCK)
-        self._worker = dataclasses.replace(self._worker, liveness_limit=allowed)
+        self._liveness_limit = self._worker.liveness_limit * (1 if exclusive else _WITHOUT_LOCK)
 
     def stopping(self) -> None:
         """Tells the fleet that this worker takes no more jobs."""
-        self._worker = dataclasses.replace(self._worker, state="stopping")
-        self._say(lambda: self._store.beat(self._worker), "that this worker stops")
+        self._state = "stopping"
+        self._say(lambda: self._store.beat(self._myself()), "that this worker stops")
 
     def deregister(self, *, clean: bool) -> None:
         """The end. Where it cannot be written, the worker's last beat grows old.
@@ -95,23 +94,26 @@ class Keeper:
         self._say(lambda: self._store.deregister(self._worker.worker_id, clean=clean), "that this worker has stopped")
 
     def _beat(self) -> Beat:
-        beat = self._store.beat(self._worker)
-        now = time.monotonic()
-        if not self._heard or now - self._last_beat > self._liveness_limit.total_seconds():
-            self._well_since = now
-        self._last_beat, self._heard = now, True
+        beat = self._store.beat(self._myself())
+        # By the store's clock: this process's own may stand still while the whole machine is paused.
+        if not self._heard or beat.silence is None or beat.silence >= self._worker.liveness_limit.total_seconds():
+            self._well_since = time.monotonic()
+        self._heard = True
         self._on_peers(beat.peers)
         return beat
+
+    def _myself(self) -> WorkerInfo:
+        return dataclasses.replace(self._worker, state=self._state, liveness_limit=self._liveness_limit)
 
     def _rescue_when_due(self, overdue_in: float | None) -> None:
         now = time.monotonic()
         thorough = now >= self._next_thorough
         silent = overdue_in is not None and overdue_in <= 0
         # After an outage everybody has been silent: all get the time to be heard again before one is taken for dead.
-        well = now - self._well_since >= self._liveness_limit.total_seconds()
+        well = now - self._well_since >= self._worker.liveness_limit.total_seconds()
         if not well or not (silent or thorough):
             return
-        for dead in self._store.rescue(self._worker, thorough=thorough):
+        for dead in self._store.rescue(self._myself(), thorough=thorough):
             logger.warning("worker %s is dead: put back the %s jobs that it had claimed", dead.worker, dead.jobs)
         if thorough:
             self._store.end_cancelled()

@@ -16,13 +16,15 @@ from pgq_sync.engine.limits import LocalLimits
 from pgq_sync.engine.slots import Slots
 from pgq_sync.errors import StoreUnavailable
 from pgq_sync.models import Claim, Claimed, Peers, QueueExecutionMode, Room, Settlement, WorkerInfo
-from pgq_sync.storage.store import Claimer, Store
+from pgq_sync.storage.claiming import Claimer
+from pgq_sync.storage.store import Store
 
 logger = logging.getLogger("pgq_sync.engine")
 
 QUARANTINE = 2  # rescues from which on a job runs alone among its like
 _FIRST_DELAY = 0.1
 _LATE_CLAIM = 60.0  # seconds within which a claim that was sent over a lost connection may still be carried out
+_LOCKED = 1.0  # seconds until a claim is looked at again that is to be put back, and that somebody has locked
 _LONGEST_DELAY = 5.0  # seconds between two attempts to connect: well below the limit of a worker's liveness
 
 
@@ -60,8 +62,8 @@ class Listener:
         self._given_back = 0  # written by the keeper's
         self._on_end = on_end
         self._claimer: Claimer | None = None
-        self.in_doubt = False
         self._recover_again = math.inf
+        self._recovered = True  # whether nothing is left that was claimed over a lost connection
         self._peers = Peers()
         self._throttled = False
         self._limited_ended = False
@@ -88,7 +90,7 @@ class Listener:
                 self.in_doubt = True
                 with self._store.claimer(self._worker, self._poll_interval, self._limits, self._on_cancel) as claimer:
                     self._serve(claimer, stopping)
-                    self.in_doubt = reconnected and not claimer.exclusive
+                    self.in_doubt = reconnected and not self._recovered
                     break
             except StoreUnavailable as error:
                 reconnected = True
@@ -121,10 +123,12 @@ class Listener:
     def _recover(self, claimer: Claimer) -> None:
         """Compares what is held here with the store, once a lost connection is replaced."""
         held = self._completer.held()
-        lost = claimer.recover(held)
+        recovered = claimer.recover(held)
         # What is finished meanwhile is not among those; the others were rescued by somebody, and run elsewhere.
-        self._completer.abandon(self._slots.disown(self._completer.still_held(lost)))
-        self._recover_again = math.inf if claimer.exclusive else time.monotonic() + _LATE_CLAIM
+        self._completer.abandon(self._slots.disown(self._completer.still_held(recovered.lost)))
+        self._recovered = claimer.exclusive and recovered.complete
+        again = _LATE_CLAIM if recovered.complete else _LOCKED
+        self._recover_again = math.inf if self._recovered else time.monotonic() + again
 
     def wake(self) -> None:
         """There may be room, or nothing left to do. From any thread."""

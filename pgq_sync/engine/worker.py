@@ -31,7 +31,8 @@ from pgq_sync.engine.watchdog import Watchdog
 from pgq_sync.entrypoints.registry import Registry
 from pgq_sync.models import Claim, Outcome, Peers, QueueExecutionMode, Settlement
 from pgq_sync.settings import Settings
-from pgq_sync.storage.store import Claimer, Store
+from pgq_sync.storage.claiming import Claimer
+from pgq_sync.storage.store import Store
 
 logger = logging.getLogger("pgq_sync.engine")
 

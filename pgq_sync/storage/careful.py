@@ -17,11 +17,12 @@ import msgspec
 import psycopg
 
 from pgq_sync.models import Claim, Job, Room, WorkerInfo
+from pgq_sync.storage.claiming import LocalLimits
 from pgq_sync.storage.lanes import EARLIEST, Found, Key, LaneMemory
 from pgq_sync.storage.names import Names
 from pgq_sync.storage.notifications import LaneNotice
 from pgq_sync.storage.statements import statements
-from pgq_sync.storage.store import Clock, LocalLimits
+from pgq_sync.storage.store import Clock
 
 _RIVAL = 0.01  # seconds until limits that another claim has locked are tried again, about
 _FIRST_FULL = 0.05  # seconds until a limit that was reached by others is looked at again, doubled each time

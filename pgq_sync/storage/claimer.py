@@ -15,20 +15,23 @@ import msgspec
 import psycopg
 
 from pgq_sync.errors import StoreUnavailable
-from pgq_sync.models import Claim, Claimed, Job, Peers, Room, WorkerInfo
+from pgq_sync.models import Claim, Claimed, Job, Peers, Recovered, Room, WorkerInfo
 from pgq_sync.storage.careful import CarefulClaims
+from pgq_sync.storage.claiming import LocalLimits
 from pgq_sync.storage.connections import pooled, require_writable
 from pgq_sync.storage.failures import translated
 from pgq_sync.storage.lanes import Found, LaneMemory, Paused, claim_order, serving, stagger
 from pgq_sync.storage.names import Names
 from pgq_sync.storage.notifications import CANCEL, Notice, parse, subscribe, subscribe_own
 from pgq_sync.storage.statements import statements
-from pgq_sync.storage.store import Clock, LocalLimits
+from pgq_sync.storage.store import Clock
 from pgq_sync.storage.waker import Waker
 
 BUSY_LOOK = 1.0  # seconds between two full looks while there is work
 PROBE = 60.0  # seconds between two notifications to itself
 _ECHO = 2.0  # seconds that such a one may take
+# A machine that is lost closes no connection: without these the server would believe in it, and in its worker, for hours.
+_KEEPALIVES = b"set tcp_keepalives_idle to 5; set tcp_keepalives_interval to 3; set tcp_keepalives_count to 3"
 _STATEMENTS = ("lanes", "claim", "own_session", "end_other_sessions", "recover")
 _fences = itertools.count(1)  # over all claimers of the process: a fence is never used again
 
@@ -100,6 +103,7 @@ class PostgresClaimer:
             self.hears = self.exclusive = not pooled(self._connection)
             if self.exclusive:
                 self._own_session()
+                self._connection.execute(_KEEPALIVES)
                 # A claim whose commit is lost in a crash leaves the job queued, which is no loss.
                 self._connection.execute("set synchronous_commit to off")
                 # Every good plan of these statements has the same shape: to plan anew each time only adds to the latency.
@@ -151,15 +155,18 @@ class PostgresClaimer:
                 self._next_look = min(self._next_look, time.monotonic() + BUSY_LOOK)
             return claimed
 
-    def recover(self, claims: Sequence[Claim]) -> Sequence[Claim]:
+    def recover(self, claims: Sequence[Claim]) -> Recovered:
         params = {
             "worker_id": self._worker.worker_id,
             "ids": [claim.job.id for claim in claims],
             "fences": [claim.fence for claim in claims],
         }
         with translated():
-            ours = {row[0] for row in self._connection.execute(self._sql["recover"], params)}
-        return [claim for claim in claims if claim.job.id not in ours]
+            ours = {
+                job_id: known for job_id, known in self._connection.execute(self._sql["recover"], params) if job_id is not None
+            }
+        lost = [claim for claim in claims if not ours.get(claim.job.id)]
+        return Recovered(lost, complete=all(ours.values()))
 
     @property
     def held_back(self) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -24,6 +24,7 @@ from pgq_sync.models import (
     Settlement,
     WorkerInfo,
 )
+from pgq_sync.storage.claiming import LocalLimits
 from pgq_sync.storage.intake import CheckedJob
 from pgq_sync.storage.memory_claimer import MemoryClaimer
 from pgq_sync.storage.memory_limits import MemoryLimits
@@ -31,7 +32,7 @@ from pgq_sync.storage.memory_operations import MemoryOperations
 from pgq_sync.storage.memory_rows import MemoryRow, new_row
 from pgq_sync.storage.memory_schedules import MemorySchedules
 from pgq_sync.storage.memory_state import MemoryState
-from pgq_sync.storage.store import OWN, Clock, LocalLimits
+from pgq_sync.storage.store import OWN, Clock
 from pgq_sync.storage.transactions import MemoryTransaction
 
 _MOST_ERRORS = 100  # of one job
@@ -177,31 +178,41 @@ class MemoryStore:
             self._state.workers[worker.worker_id] = dataclasses.replace(worker, started_at=started_at, beat_at=now)
 
     def beat(self, worker: WorkerInfo) -> Beat:
-        self.register(worker)
         with self._state.lock:
-            now = self._state.now()
+            now, known = self._state.now(), self._state.workers.get(worker.worker_id)
+            silence = (now - known.beat_at).total_seconds() if known and known.beat_at else None
+            self.register(worker)
             others = [each for each in self._state.workers.values() if each.worker_id != worker.worker_id]
             silences = [each.beat_at + each.liveness_limit - now for each in others if each.beat_at]
         # One process: nobody to take turns with.
-        return Beat(overdue_in=min((left.total_seconds() for left in silences), default=None))
+        return Beat(silence=silence, overdue_in=min((left.total_seconds() for left in silences), default=None))
 
     def rescue(self, worker: WorkerInfo, *, thorough: bool = False) -> Sequence[Rescued]:
         with self._state.lock:
-            dead = self._dead(worker)
+            dead = self._dead(worker, thorough)
             rescued = [Rescued(name, self._take_over(worker_id, name)) for worker_id, name in dead.items()]
             for worker_id in dead:
                 self._state.workers.pop(worker_id, None)
             self._state.wake()
             return rescued
 
-    def _dead(self, rescuer: WorkerInfo) -> dict[UUID, str]:
-        now, alive = self._state.now(), {claimer.worker_id for claimer in self._state.claimers}
-        return {
+    def _dead(self, rescuer: WorkerInfo, thorough: bool) -> dict[UUID, str]:
+        now, workers = self._state.now(), self._state.workers
+        if rescuer.worker_id not in workers or _silent(workers[rescuer.worker_id], now):
+            return {}  # nobody is taken for dead by one who was silent himself
+        alive = {claimer.worker_id for claimer in self._state.claimers}
+        dead = {
             each.worker_id: each.name
-            for each in self._state.workers.values()
-            if each.beat_at and each.worker_id != rescuer.worker_id and each.beat_at + each.liveness_limit <= now
-            if each.worker_id not in alive or each.beat_at + _GIVEN_UP <= now
+            for each in workers.values()
+            if each.worker_id != rescuer.worker_id and _silent(each, now)
+            if each.worker_id not in alive or (each.beat_at and each.beat_at + _GIVEN_UP <= now)
         }
+        return dead | self._unknown(now - rescuer.liveness_limit, alive) if thorough else dead
+
+    def _unknown(self, until: datetime, alive: Collection[UUID]) -> dict[UUID, str]:
+        """Those who have claimed jobs until then, and are not registered."""
+        claimed = {row.worker_id for row in self._state.jobs.values() if row.claimed_at is not None and row.claimed_at <= until}
+        return {each: str(each) for each in claimed if each and each not in self._state.workers and each not in alive}
 
     def _take_over(self, worker_id: UUID, name: str) -> int:
         rows = [row for row in self._state.jobs.values() if row.status == "running" and row.worker_id == worker_id]
@@ -235,3 +246,7 @@ class MemoryStore:
             limit = self._state.now() - retention
             for row in [row for row in self._state.history.values() if row.finished_at and row.finished_at < limit]:
                 del self._state.history[row.id]
+
+
+def _silent(worker: WorkerInfo, now: datetime) -> bool:
+    return worker.beat_at is not None and worker.beat_at + worker.liveness_limit <= now

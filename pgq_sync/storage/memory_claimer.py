@@ -10,12 +10,12 @@ from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime
 
-from pgq_sync.models import Claim, Claimed, JobId, Peers, Room, WorkerInfo
+from pgq_sync.models import Claim, Claimed, JobId, Peers, Recovered, Room, WorkerInfo
+from pgq_sync.storage.claiming import LocalLimits
 from pgq_sync.storage.lanes import claim_order, serving
 from pgq_sync.storage.limit_rows import ANY, LimitRow
 from pgq_sync.storage.memory_rows import MemoryKey
 from pgq_sync.storage.memory_state import MemoryState
-from pgq_sync.storage.store import LocalLimits
 
 
 class MemoryClaimer:
@@ -60,10 +60,10 @@ class MemoryClaimer:
     def wait(self, *, for_room: bool = False) -> None:
         self._event.wait(None if for_room else self._next_due())
 
-    def recover(self, claims: Sequence[Claim]) -> Sequence[Claim]:
+    def recover(self, claims: Sequence[Claim]) -> Recovered:
         """Nothing is lost here on the way; somebody may have rescued this worker's jobs, though."""
         with self._state.lock:
-            return [claim for claim in claims if not self._holds(claim)]
+            return Recovered([claim for claim in claims if not self._holds(claim)])
 
     def claim(self, room: Room, *, thorough: bool = False) -> Claimed:
         with self._state.lock:

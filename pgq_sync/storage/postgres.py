@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import date, datetime, timedelta, timezone
 from typing import Any
 from uuid import UUID
@@ -21,6 +21,7 @@ from pgq_sync.models import (
     WorkerInfo,
 )
 from pgq_sync.storage.claimer import PostgresClaimer
+from pgq_sync.storage.claiming import LocalLimits
 from pgq_sync.storage.connections import Connections
 from pgq_sync.storage.database import PsycopgSession, Row, Session, bind
 from pgq_sync.storage.failures import lacks_partition, translated
@@ -31,7 +32,7 @@ from pgq_sync.storage.operations import PostgresOperations
 from pgq_sync.storage.schedules import PostgresSchedules
 from pgq_sync.storage.schema import Schema
 from pgq_sync.storage.statements import statements
-from pgq_sync.storage.store import OWN, Clock, LocalLimits, database_clock
+from pgq_sync.storage.store import OWN, Clock, database_clock
 from pgq_sync.storage.transactions import Lend, PostgresTransaction
 
 _FINISHING = ("succeeded", "failed", "cancelled")
@@ -80,7 +81,10 @@ class PostgresStore:
             yield PostgresIntake(session, self._names, self._clock)
 
     def operations(self, connection: Any = OWN) -> PostgresOperations:
-        return PostgresOperations(lambda: self._session(connection), self._names, self._clock, self._make_partitions)
+        return self._operations(lambda: self._session(connection))
+
+    def _operations(self, session: Callable[[], AbstractContextManager[Session]]) -> PostgresOperations:
+        return PostgresOperations(session, self._names, self._clock, self._make_partitions)
 
     @contextmanager
     def claimer(
@@ -132,7 +136,7 @@ class PostgresStore:
 
     def end_cancelled(self) -> int:
         with translated():
-            return self.operations().end_requested()
+            return self._operations(self._connections.session).end_requested()
 
     def _make_partitions(self) -> None:
         with self._connections.for_engine().session() as session:
@@ -184,11 +188,12 @@ class PostgresStore:
         params = self._worker(worker)
         with translated(), self._connections.session() as session:
             rows = session.run(self._sql["beat"], params)
-            if not rows:
+            known = bool(rows)
+            if not known:
                 session.run(self._sql["register"], params)
                 rows = session.run(self._sql["beat"], params)
-        rank, count, overdue_in = rows[0]
-        return Beat(Peers(rank, count), overdue_in)
+        rank, count, silence, overdue_in = rows[0]
+        return Beat(Peers(rank, count), silence if known else None, overdue_in)
 
     def rescue(self, worker: WorkerInfo, *, thorough: bool = False) -> Sequence[Rescued]:
         with translated(), self._connections.session() as session:
@@ -213,7 +218,7 @@ class PostgresStore:
         if connection is not OWN:
             yield bind(connection)
             return
-        with self._connections.session() as session:
+        with self._connections.session(patient=True) as session:
             yield session
 
     def _worker(self, worker: WorkerInfo) -> dict[str, Any]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
 from types import TracebackType
 from typing import Any
 
@@ -40,25 +40,36 @@ class PostgresTransaction:
         self._lend = lend
         self._intake = intake
         self._finish = finish
-        self._stack = ExitStack()
+        self._lent, self._begun = ExitStack(), ExitStack()
         self._connection: psycopg.Connection[Any] | None = None
+        self._transaction: psycopg.Transaction | None = None
         self._discarded = False
 
     def __enter__(self) -> PostgresTransaction:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        if error is not None:
-            # A timeout may have left a statement running, behind which a rollback would wait.
+        if self._transaction is None:
+            self._lent.__exit__(kind, error, traceback)
+            return
+        try:
+            if error is not None:
+                # A timeout may have left a statement running, behind which a rollback would wait.
+                self._close_discarded()
+            self._begun.__exit__(kind, error, traceback)
+        finally:
             self._close_discarded()
-        self._stack.__exit__(kind, error, traceback)
+            self._lent.close()
+        if error is None and self._transaction.status is not self._transaction.Status.COMMITTED:
+            # psycopg says nothing of it.
+            raise psycopg.OperationalError("the handler's transaction could not be committed: its connection was closed")
 
     def open(self) -> psycopg.Connection[Any]:
         if self._connection is None:
-            connection = self._stack.enter_context(self._lend())
+            connection = self._lent.enter_context(self._lend())
+            # psycopg's own, in which the handler can neither commit nor roll back by itself.
+            self._transaction = self._begun.enter_context(connection.transaction())
             self._connection = connection
-            self._stack.callback(self._close_discarded)
-            self._stack.enter_context(_transaction(connection))
             self.since = time.monotonic()
         return self._connection
 
@@ -81,17 +92,6 @@ class PostgresTransaction:
     def _close_discarded(self) -> None:
         if self._discarded and self._connection is not None:
             self._connection.close()
-
-
-@contextmanager
-def _transaction(connection: psycopg.Connection[Any]) -> Iterator[None]:
-    """psycopg's own, in which the handler can neither commit nor roll back by itself; here it may not vanish unnoticed."""
-    with connection.transaction() as transaction:
-        yield
-    # psycopg says nothing where the connection was lost before the commit could be sent.
-    if transaction.status is not transaction.Status.COMMITTED:
-        ended = transaction.status.name.lower().replace("_", " ")
-        raise psycopg.OperationalError(f"the handler's transaction was not committed: it {ended}, or its connection was closed")
 
 
 class MemoryTransaction:

@@ -32,6 +32,7 @@ def test_workers_are_listed(console: Console, pgq: PgQueuer, dsn: str) -> None:
     found = _json(console, "workers")
     assert [each["worker_id"] for each in found] == [str(first.worker_id), str(second.worker_id)]
     assert (found[0]["queues"], found[1]["queues"]) == (None, ["mail", "post"])
+    assert found[0]["liveness_limit"] == 15
 
 
 def test_a_worker_of_many_entrypoints_fits_into_a_terminal(console: Console, pgq: PgQueuer) -> None:

@@ -6,6 +6,7 @@ import logging
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -92,19 +93,26 @@ def test_a_stuck_thread_is_replaced_and_its_outcome_is_written_when_it_ends(
     assert f"{__file__}:" in line
 
 
-def test_a_stuck_job_is_not_taken_for_a_measure_of_how_long_jobs_take(either: PgQueuer, hang: Hanging) -> None:
+def test_a_stuck_thread_takes_no_part_in_how_far_ahead_the_others_claim(either: PgQueuer, hang: Hanging) -> None:
+    def quick_jobs(number: int) -> None:
+        either.enqueue_many(NewJob(entrypoint="quick") for _ in range(200))
+        wait_until(lambda: either.jobs.count().get(("quick", "succeeded")) == number)
+
     either.entrypoint("quick")(lambda job: None)
+    either.entrypoint("slow")(lambda job: time.sleep(0.2))
     either.entrypoint("hangs", timeout=0.05)(hang)
-    either.enqueue("hangs")
-    with either.worker(concurrency=2) as worker:
+    with either.worker(concurrency=1) as worker:
+        quick_jobs(200)
+        either.enqueue("hangs")
         wait_until(lambda: worker._slots.stuck == 1)
-        for _ in range(3):
-            either.enqueue_many(NewJob(entrypoint="quick") for _ in range(200))
-            wait_until(lambda: either.jobs.count().get(("quick", "queued")) is None)
-        wait_until(lambda: either.jobs.count().get(("quick", "succeeded")) == 600)
         assert worker._slots.room().ahead > 100
+        either.enqueue("slow")
+        wait_until(lambda: either.jobs.count().get(("slow", "succeeded")) == 1)
+        assert worker._slots.room().ahead < 20
+        quick_jobs(400)
         hang.let_go.release()
         wait_until(lambda: worker._slots.stuck == 0)
+        quick_jobs(600)
         assert worker._slots.room().ahead > 100
         hang.let_go.acquire()
 
@@ -192,6 +200,7 @@ def test_a_signal_while_an_exhausted_worker_stops_keeps_it_from_starting_again(e
 
 APPLICATION = """
 import threading
+import time
 from pgq_sync import PgQueuer
 from pgq_sync.engine import watchdog
 

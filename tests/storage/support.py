@@ -7,15 +7,16 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import psycopg
 
 from pgq_sync import JobRecord, PgQueuer
 from pgq_sync.engine.limits import LocalLimits
 from pgq_sync.models import Claim, JobId, Limit, Outcome, Room, Settled, Settlement, WorkerInfo
+from pgq_sync.storage.claiming import Claimer
 from pgq_sync.storage.names import Names
-from pgq_sync.storage.store import Claimer, Store
+from pgq_sync.storage.store import Store
 from tests.waiting import wait_until
 
 POLL_INTERVAL = timedelta(seconds=5)
@@ -60,12 +61,25 @@ class Hand:
 
 @contextmanager
 def hand(
-    store: Store, *entrypoints: str, queues: tuple[str, ...] | None = None, limits: Mapping[str, Limit] | None = None
+    store: Store,
+    *entrypoints: str,
+    queues: tuple[str, ...] | None = None,
+    limits: Mapping[str, Limit] | None = None,
+    who: WorkerInfo | None = None,
 ) -> Iterator[Hand]:
-    """A hand that serves these entrypoints."""
-    who = worker(*entrypoints, queues=queues)
+    """A hand that serves these entrypoints, or that of the worker `who`."""
+    who = who or worker(*entrypoints, queues=queues)
     with store.claimer(who, POLL_INTERVAL, LocalLimits(limits or {}), lambda: None) as claimer:
         yield Hand(store, who, claimer)
+
+
+def wait_until_gone(dsn: str, worker_id: UUID) -> None:
+    """Waits until the server has noticed that the session of this worker's claimer is closed."""
+    holders = """
+        select from pg_locks
+        where locktype = 'advisory' and (classid::bigint << 32) | objid::bigint = hashtextextended(%s::uuid::text, 0)
+    """
+    wait_until(lambda: not query(dsn, holders, [worker_id]))
 
 
 def ended(pgq: PgQueuer, status: Any, entrypoint: str = "work", **options: Any) -> JobId:
@@ -130,6 +144,12 @@ def wait_until_blocked_by(dsn: str, pid: int) -> None:
     with closing(psycopg.connect(dsn, autocommit=True)) as observer:
         waiting = "select from pg_stat_activity where datname = current_database() and %s = any(pg_blocking_pids(pid))"
         wait_until(lambda: observer.execute(waiting, [pid]).fetchall())
+
+
+def waiting(dsn: str) -> int:
+    """How many connections to this database wait for a lock."""
+    sql = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+    return int(query(dsn, sql)[0][0])
 
 
 def query(dsn: str, sql: str, params: Any = None) -> list[tuple[Any, ...]]:

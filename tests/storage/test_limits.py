@@ -6,9 +6,11 @@ import dataclasses
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import timedelta
 from typing import Any
 
+import psycopg
 import pytest
 
 from pgq_sync import LimitRecord, PgQueuer, Settings
@@ -16,8 +18,8 @@ from pgq_sync.engine.limits import LocalLimits
 from pgq_sync.models import DeclaredLimit, LimitChange, Room
 from pgq_sync.storage.store import Limits
 from tests.storage.conftest import Timed
-from tests.storage.support import ear, hand, query, worker
-from tests.waiting import PATIENCE
+from tests.storage.support import ear, hand, query, waiting, worker
+from tests.waiting import PATIENCE, wait_until
 
 LOOK = "[0, 1000000]"
 RATE = DeclaredLimit("rate", requests_per_second=2.0, burst=10.0)
@@ -113,19 +115,19 @@ def test_every_worker_hears_of_a_change_at_once(pgq: PgQueuer, dsn: str) -> None
 def test_a_worker_is_woken_by_a_change(either: PgQueuer) -> None:
     woken = threading.Event()
 
-    def wait() -> None:
+    def sleep() -> None:
         with either.store.claimer(worker("work"), timedelta(minutes=5), LocalLimits({}), lambda: None) as claimer:
             claimer.arm()
             claimer.claim(Room(1))
-            waiting.set()
+            asleep.set()
             claimer.wait()
             claimer.claim(Room(1))
             woken.set()
 
-    waiting = threading.Event()
-    thread = threading.Thread(target=wait, daemon=True)
+    asleep = threading.Event()
+    thread = threading.Thread(target=sleep, daemon=True)
     thread.start()
-    assert waiting.wait(PATIENCE)
+    assert asleep.wait(PATIENCE)
     either.limits.pause("work")
     assert woken.wait(PATIENCE)
     thread.join(PATIENCE)
@@ -255,6 +257,24 @@ def test_what_runs_is_counted_by_what_the_limit_covers(either: PgQueuer) -> None
             ("a", "mail"): 2,
             ("c", None): 0,
         }
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["new", "known"])
+def test_declarations_in_opposite_order_never_wait_for_each_other(pgq: PgQueuer, dsn: str, known: bool) -> None:
+    limits = pgq.store.limits
+    if known:
+        limits.declare([DeclaredLimit("a", 1), DeclaredLimit("z", 1)], [])
+    with closing(psycopg.connect(dsn)) as holder, ThreadPoolExecutor(2) as threads:
+        lock = "select from pgq_limit where entrypoint = 'a' for update"
+        holder.execute((lock if known else "insert into pgq_limit (entrypoint) values ('a')").encode())
+        one = threads.submit(limits.declare, [DeclaredLimit("a", 2), DeclaredLimit("z", 2)], [])
+        wait_until(lambda: waiting(dsn) == 1)
+        other = threads.submit(limits.declare, [DeclaredLimit("z", 3), DeclaredLimit("a", 3)], [])
+        wait_until(lambda: waiting(dsn) == 2)
+        holder.rollback()
+
+        # Whoever came second found the numbers of the first.
+        assert sorted(len(each.result()) for each in (one, other)) == [2 if known else 0, 2]
 
 
 @pytest.mark.parametrize("known", [False, True], ids=["new", "known"])

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from typing import Any
 
+import psycopg
 import pytest
+from psycopg_pool import ConnectionPool
 
-from pgq_sync import PgQueuer
+from pgq_sync import NewJob, PgQueuer, Settings
+from pgq_sync.storage import operations
 from tests.storage.links import DRIVERS, KINDS, linked
 from tests.storage.support import ended, hand, query, record
 
@@ -94,6 +99,39 @@ def test_a_day_that_history_lacks_is_made_and_the_transaction_goes_on(
 
     assert record(pgq, job_id).status == ("cancelled" if operation == "cancel" else "deleted")
     assert record(pgq, before).status == "queued"
+
+
+@contextmanager
+def _applications(dsn: str) -> Iterator[list[PgQueuer]]:
+    """On what the caller owns: a pool of one connection, and one connection, none of them in autocommit."""
+    with ConnectionPool(dsn, min_size=1, max_size=1, open=True) as pool, closing(psycopg.connect(dsn)) as connection:
+        settings = Settings(pool_size=1)
+        owned = [
+            PgQueuer.from_psycopg_pool(pool, settings=settings),
+            PgQueuer.from_psycopg_connection(connection, settings=settings),
+        ]
+        with owned[0], owned[1], PgQueuer.from_dsn(dsn, settings=settings) as own:
+            yield [*owned, own]
+            connection.commit()
+
+
+@pytest.mark.parametrize("number", [0, 1, 2], ids=["pool", "connection", "own pool"])
+def test_one_connection_is_enough(dsn: str, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    monkeypatch.setattr(operations, "SLICE", 2)
+    with _applications(dsn) as applications:
+        pgq = applications[number]
+        ids = pgq.enqueue_many(NewJob(entrypoint="work") for _ in range(8))
+        query(dsn, FORGET_TODAY)
+
+        assert pgq.jobs.cancel(ids[:3]).ended == ids[:3]
+        assert pgq.jobs.purge() == 5
+        assert pgq.jobs.purge(status="deleted") == 5
+        assert pgq.jobs.delete(ids[:1]).deleted == ids[:1]
+        assert pgq.limits.pause("work")
+        assert [each.entrypoint for each in pgq.limits.list()] == ["work"]
+
+    assert query(dsn, "select id, status from pgq_history order by id") == [(each, "cancelled") for each in ids[1:3]]
+    assert query(dsn, "select entrypoint from pgq_limit where paused_at is not null") == [("work",)]
 
 
 def test_the_engine_too_makes_the_day_that_history_lacks(pgq: PgQueuer, dsn: str) -> None:

@@ -28,6 +28,12 @@ FILL = f"""
     select {ROWS} + n, now(), now(), now(), 1, 0, case when n % 5 = 0 then 'failed' else 'succeeded' end, 'default', 'e' || n % 10
     from generate_series(1, {ROWS}) as n;
 """
+SMALL = """
+    insert into pgq_job (id, entrypoint) select -n, 'e' from generate_series(1, 1000) as n;
+    insert into pgq_history (id, finished_at, execute_after, created_at, attempts, priority, status, queue, entrypoint)
+    select -n, now(), now(), now(), 1, 0, 'succeeded', 'default', 'e' from generate_series(1, 1000) as n;
+    analyze pgq_job; analyze pgq_history;
+"""
 # Within a transaction these counters grow with each statement, and nobody else can touch them.
 READ = """
     select coalesce(sum(seq_tup_read), 0)::bigint, coalesce(sum(idx_tup_fetch), 0)::bigint
@@ -59,10 +65,12 @@ def plans(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture(params=["analyzed", "never analyzed", "ours"])
+@pytest.fixture(params=["analyzed", "analyzed while small", "never analyzed", "ours"])
 def counted(request: pytest.FixtureRequest, dsn: str, pgq: PgQueuer, plans: str) -> Iterator[Counted]:
     # Nobody else may find out how large the tables are.
     query(dsn, "alter table pgq_job set (autovacuum_enabled = off)")
+    if request.param == "analyzed while small":
+        query(dsn, SMALL)
     query(dsn, FILL)
     if request.param == "analyzed":
         query(dsn, "analyze pgq_job; analyze pgq_history")

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from contextlib import closing
 from typing import Any
 
 import psycopg
@@ -14,62 +12,11 @@ import pytest
 
 from pgq_sync import NewJob, PgQueuer
 from pgq_sync.storage import operations
-from pgq_sync.storage.connections import connect
-from pgq_sync.storage.database import Params, PsycopgSession, Row
-from pgq_sync.storage.names import Names
-from pgq_sync.storage.operations import PostgresOperations
-from pgq_sync.storage.statements import statements
-from pgq_sync.storage.store import database_clock
+from pgq_sync.storage.database import Params
 from tests.storage.links import DRIVERS, linked
-from tests.storage.support import ended, hand, query, record, wait_until_blocked_by
+from tests.storage.rivals import CLAIM, RETRY, interrupted, while_it_waits
+from tests.storage.support import ended, hand, query, record, waiting
 from tests.waiting import PATIENCE, wait_until
-
-CLAIM = "update pgq_job set status = 'running', attempt = attempt + 1 where id = %s"
-RETRY = "update pgq_job set status = 'queued', worker_id = null, fence = null where id = %s and status = 'running'"
-
-
-@dataclass(frozen=True)
-class Interrupted:
-    """A session on which something happens before certain statements."""
-
-    session: PsycopgSession
-    before: Callable[[str, Params], object]  # gets the statement's name and its parameters
-
-    def run(self, sql: str, params: Params | None = None) -> list[Row]:
-        names = [name for name, text in statements(Names()).items() if text == sql]
-        self.before(names[0] if names else sql, params or {})
-        return self.session.run(sql, params)
-
-    @property
-    def in_autocommit(self) -> bool:
-        return self.session.in_autocommit
-
-
-@contextmanager
-def _interrupted(dsn: str, before: Callable[[str, Params], object]) -> Iterator[PostgresOperations]:
-    with closing(connect(dsn, "test")) as connection:
-
-        @contextmanager
-        def session() -> Iterator[Interrupted]:
-            yield Interrupted(PsycopgSession(connection), before)
-
-        yield PostgresOperations(session, Names(), database_clock, lambda: None)
-
-
-@contextmanager
-def _while_it_waits(dsn: str, holder: psycopg.Connection[Any], act: Callable[[], object]) -> Iterator[ThreadPoolExecutor]:
-    """Something for another thread to do, which will wait for `holder`; `act` happens as soon as it does."""
-    with ThreadPoolExecutor(2) as threads:
-
-        def end() -> None:
-            try:
-                wait_until_blocked_by(dsn, holder.info.backend_pid)
-            finally:
-                act()
-
-        ending = threads.submit(end)
-        yield threads
-        ending.result()
 
 
 @pytest.mark.parametrize("claim", ["commits", "rolls back"])
@@ -78,7 +25,7 @@ def test_a_job_that_is_claimed_while_we_wait_for_it_is_asked(pgq: PgQueuer, dsn:
     job_id, other = pgq.enqueue("work"), pgq.enqueue("work")
     with closing(psycopg.connect(dsn)) as claiming, linked(kind, dsn, autocommit=False) as link:
         claiming.execute(CLAIM, [job_id])
-        with _while_it_waits(dsn, claiming, claiming.commit if claim == "commits" else claiming.rollback):
+        with while_it_waits(dsn, claiming, claiming.commit if claim == "commits" else claiming.rollback):
             result = pgq.on(link.given).jobs.cancel([job_id, other])
         link.commit()
 
@@ -94,7 +41,7 @@ def test_a_job_that_is_claimed_while_we_wait_for_it_is_not_deleted(pgq: PgQueuer
     job_id, other = pgq.enqueue("work"), pgq.enqueue("work")
     with closing(psycopg.connect(dsn)) as claiming:
         claiming.execute(CLAIM, [job_id])
-        with _while_it_waits(dsn, claiming, claiming.commit if claim == "commits" else claiming.rollback):
+        with while_it_waits(dsn, claiming, claiming.commit if claim == "commits" else claiming.rollback):
             result = pgq.jobs.delete([job_id, other])
 
     if claim == "commits":
@@ -109,7 +56,7 @@ def test_a_job_that_somebody_else_ends_while_we_wait_for_it_is_unknown(pgq: PgQu
     job_id = ended(pgq, "held")
     with closing(psycopg.connect(dsn)) as ending:
         pgq.on(ending).jobs.delete([job_id])
-        with _while_it_waits(dsn, ending, ending.commit):
+        with while_it_waits(dsn, ending, ending.commit):
             result = getattr(pgq.jobs, operation)([job_id])
 
     if operation == "delete":
@@ -129,7 +76,7 @@ def test_a_job_that_goes_back_between_two_statements_is_ended(pgq: PgQueuer, dsn
         if name in ("ask_running", "unfinished"):
             query(dsn, RETRY, [job_id])
 
-    with _interrupted(dsn, put_back) as jobs:
+    with interrupted(dsn, put_back) as jobs:
         result: Any = getattr(jobs, operation)([job_id])
 
     assert (result.ended if operation == "cancel" else result.deleted) == [job_id]
@@ -148,7 +95,7 @@ def test_a_job_that_is_never_seen_where_it_is_looked_for_does_not_keep_us_for_ev
         elif name in ("ask_running", "unfinished"):
             query(dsn, RETRY, [job_id])
 
-    with _interrupted(dsn, change_sides) as jobs:
+    with interrupted(dsn, change_sides) as jobs:
         result: Any = getattr(jobs, operation)([job_id])
 
     assert len(rounds) == 10
@@ -234,58 +181,6 @@ def test_who_looks_after_requests_waits_for_nobody(pgq: PgQueuer, dsn: str, lock
     assert query(dsn, "select count(*) from pgq_cancel") == [(0,)]
 
 
-def test_a_job_that_is_being_put_back_is_not_ended_by_an_older_request(pgq: PgQueuer, dsn: str) -> None:
-    job_id = ended(pgq, "held")
-    query(dsn, "insert into pgq_cancel select id from pgq_job")
-    with closing(psycopg.connect(dsn)) as operator:
-        pgq.on(operator).jobs.requeue([job_id])
-        assert pgq.store.end_cancelled() == 0
-
-        def put_back(name: str, params: Params) -> None:
-            if name == "lock_requested":
-                operator.commit()
-
-        with _interrupted(dsn, put_back) as jobs:
-            assert jobs.end_requested() == 0
-
-    assert record(pgq, job_id).status == "queued"
-
-
-@pytest.mark.parametrize("end", ["commits", "rolls back"])
-@pytest.mark.parametrize("status", ["failed", "held"])
-def test_two_who_put_the_same_job_back_make_one_of_it(pgq: PgQueuer, dsn: str, status: str, end: str) -> None:
-    job_id = ended(pgq, status)
-    with closing(psycopg.connect(dsn)) as first:
-        ours = pgq.on(first).jobs.requeue([job_id]).requeued[job_id]
-        with _while_it_waits(dsn, first, first.commit if end == "commits" else first.rollback):
-            result = pgq.jobs.requeue([job_id])
-
-    assert len(query(dsn, "select id from pgq_job")) == 1
-    if end == "rolls back":
-        assert list(result.requeued) == [job_id]
-    elif status == "failed":
-        assert (result.requeued, result.already) == ({}, {job_id: ours})
-    else:
-        assert (result.requeued, result.unknown) == ({}, [job_id])
-
-
-def test_many_who_put_the_same_jobs_back_at_once_make_one_of_each(pgq: PgQueuer) -> None:
-    ids = [ended(pgq, "failed", dedupe_key=f"k{-number}" if number % 2 else None) for number in range(20)]
-    barrier = threading.Barrier(4)
-
-    def put_back(step: int) -> Any:
-        barrier.wait(PATIENCE)
-        return pgq.jobs.requeue(ids[::step])
-
-    with ThreadPoolExecutor(4) as threads:
-        results = list(threads.map(put_back, [1, -1, 1, -1]))
-
-    made = {old: new for result in results for old, new in result.requeued.items()}
-    assert sum(len(result.requeued) for result in results) == len(made) == 20
-    assert all({**result.already, **result.requeued} == made for result in results)
-    assert pgq.jobs.count() == {("work", "failed"): 20, ("work", "queued"): 20}
-
-
 def test_an_operation_and_a_replacement_never_wait_for_each_other(pgq: PgQueuer, dsn: str) -> None:
     # By their ids the jobs come in the opposite order to that of their keys.
     ids = [pgq.enqueue("work", dedupe_key=key) for key in ("z", "a")]
@@ -293,34 +188,13 @@ def test_an_operation_and_a_replacement_never_wait_for_each_other(pgq: PgQueuer,
         holder.execute("select from pgq_job where dedupe_key = 'a' for update")
         jobs = [NewJob(entrypoint="new", dedupe_key=key) for key in "az"]
         replacing = threads.submit(lambda: pgq.enqueue_many(jobs, on_conflict="replace"))
-        wait_until(lambda: _waiting(dsn) == 1)
+        wait_until(lambda: waiting(dsn) == 1)
         cancelling = threads.submit(pgq.jobs.cancel, ids)
-        wait_until(lambda: _waiting(dsn) == 2)
+        wait_until(lambda: waiting(dsn) == 2)
         holder.rollback()
 
         assert sorted(map(int, filter(None, replacing.result()))) == ids
         assert cancelling.result().ended == ids
-
-
-def test_putting_back_and_a_replacement_never_wait_for_each_other(pgq: PgQueuer, dsn: str) -> None:
-    failed, held = ended(pgq, "failed", dedupe_key="b"), ended(pgq, "held", dedupe_key="a")
-    with closing(psycopg.connect(dsn)) as holder, ThreadPoolExecutor(2) as threads:
-        holder.execute("select from pgq_job where dedupe_key = 'a' for update")
-        putting_back = threads.submit(pgq.jobs.requeue, [failed, held])
-        wait_until(lambda: _waiting(dsn) == 1)
-        jobs = [NewJob(entrypoint="new", dedupe_key=key) for key in "ab"]
-        replacing = threads.submit(lambda: pgq.enqueue_many(jobs, on_conflict="replace"))
-        wait_until(lambda: _waiting(dsn) == 2)
-        holder.rollback()
-
-        requeued = putting_back.result().requeued
-        assert replacing.result() == [held, requeued[failed]]
-
-
-def _waiting(dsn: str) -> int:
-    """How many connections to this database wait for a lock."""
-    waiting = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
-    return int(query(dsn, waiting)[0][0])
 
 
 def test_several_statements_lock_in_one_order_too(pgq: PgQueuer, dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -333,7 +207,7 @@ def test_several_statements_lock_in_one_order_too(pgq: PgQueuer, dsn: str, monke
         if name == "end_waiting":
             slices.append([keys[ids.index(each)] for each in params["ids"]])
 
-    with _interrupted(dsn, note) as jobs:
+    with interrupted(dsn, note) as jobs:
         assert jobs.cancel(ids[::-1]).ended == ids[::-1]
 
     assert slices == [["a", "b"], ["c", "d"], [None, None]]

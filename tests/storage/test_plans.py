@@ -31,7 +31,7 @@ class OneConnection:
     connection: psycopg.Connection[Any]
 
     @contextmanager
-    def session(self) -> Iterator[Session]:
+    def session(self, *, patient: bool = True) -> Iterator[Session]:
         yield PsycopgSession(self.connection, prepare=True)
 
     def direct(self, *, listening: bool = False) -> psycopg.Connection[Any]:

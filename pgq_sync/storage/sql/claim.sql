@@ -149,18 +149,27 @@ where locktype = 'advisory' and granted and objsubid = 1 and pid <> pg_backend_p
 
 -- name: recover
 -- Puts back what this worker has claimed without the answer having reached it: all that it holds but the given claims.
--- Tells which of those are still its own.
+-- Tells which of those are still its own (true), and what is left claimed since somebody has it locked (false); or, if
+-- there is neither, one row without an id.
 with mine as materialized (
     select job.id, open.id is not null as known
     from {job} as job
     left join unnest(%(ids)s::bigint[], %(fences)s::bigint[]) as open(id, fence) on (open.id, open.fence) = (job.id, job.fence)
     where job.status = 'running' and job.worker_id = %(worker_id)s
+), unheard as materialized (
+    -- To wait for whoever has a row locked would keep the worker from claiming.
+    select id from {job}
+    where id = any(array(select id from mine where not known)) and worker_id is not distinct from %(worker_id)s
+    for update skip locked
 ), changed as (
     update {job} as job
     set status = 'queued', worker_id = null, fence = null, claimed_at = null, attempt = job.attempt - 1
-    where job.id = any(array(select id from mine where not known)) and job.status = 'running' and job.worker_id = %(worker_id)s
+    where job.id = any(array(select id from unheard))
     returning job.id
 ), told as (
     select pg_notify({channel}(), json_build_array(0, count(*))::text) from changed having count(*) > 0
 )
-select mine.id from mine, (select count(*) from told) as announced where mine.known
+select mine.id, mine.known
+-- In this order: beside no row of its own, the announcement would not be made.
+from (select count(*) from told) as announced
+left join mine on mine.known or mine.id <> all(array(select id from unheard))

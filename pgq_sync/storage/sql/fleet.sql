@@ -9,15 +9,18 @@ set state = excluded.state, liveness_limit = excluded.liveness_limit, beat_at = 
 
 -- name: beat
 -- A worker's sign of life, and its place among the living workers that serve the same: how many there are, and how
--- many of them come before it; and in how many seconds the most silent of all others will have been silent for too
--- long. No row comes back where the worker is not registered.
-with mine as (
+-- many of them come before it; for how many seconds it was silent itself; and in how many the most silent of all others
+-- will have been silent for too long. No row comes back where the worker is not registered.
+with before as materialized (
+    select beat_at from {worker} where worker_id = %(worker_id)s
+), mine as (
     update {worker} set beat_at = coalesce(%(now)s::timestamptz, statement_timestamp()), state = %(state)s,
                         liveness_limit = %(liveness_limit)s::float8 * interval '1 second'
     where worker_id = %(worker_id)s
     returning worker_id, queues, entrypoints, beat_at
 )
 select count(*) filter (where peer.worker_id < mine.worker_id), count(*) filter (where peer.worker_id <> mine.worker_id) + 1,
+       (select extract(epoch from max(mine.beat_at) - beat_at)::float8 from before),
        (select extract(epoch from min(other.beat_at + other.liveness_limit) - max(mine.beat_at))::float8
         from {worker} as other, mine where other.worker_id <> mine.worker_id)
 from mine left join {worker} as peer
@@ -44,7 +47,7 @@ with moment as materialized (
     -- A worker's listening session holds this lock as long as it lives, whatever keeps the process from beating.
     select worker_id, name from silent
     where case when given_up then true else pg_try_advisory_xact_lock(hashtextextended(worker_id::text, 0)) end
-      -- After an outage, or a pause of the whole machine, nobody is shot by one who was silent himself.
+      -- Nobody is shot by one whose own beat is old: he may have been paused since.
       and exists (select from moment, {worker} as mine
                   where mine.worker_id = %(worker_id)s and mine.beat_at > now - mine.liveness_limit)
 ), orphan as materialized (
