@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,7 +13,12 @@ SECOND = 1_000_000_000  # nanoseconds
 
 
 def ended(run: Run, deaths: Mapping[int, int]) -> int:
-    """When a run ended: by itself, else with its process, else not yet."""
+    """When a run ended: by itself, else with its process, else not yet.
+
+    Of a process that somebody else started, a supervisor, only its last word is known.
+    """
+    if run.ended is None and run.pid not in deaths and not _lives(run.pid):
+        return run.started
     return min(run.ended or time.time_ns(), deaths.get(run.pid, time.time_ns()))
 
 
@@ -48,6 +54,14 @@ def burst_needed(times: Sequence[float], rate: float) -> float:
 def starts(runs: Iterable[Run]) -> list[float]:
     """When handlers began, in seconds."""
     return [run.started / SECOND for run in runs]
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def runs_per_job(runs: Iterable[Run]) -> dict[int, int]:

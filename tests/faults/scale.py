@@ -26,6 +26,7 @@ class Scale:
         timeouts: how many deadlines fire as a handler ends.
         rounds: how often a load is repeated under a held-back vacuum horizon.
         cancels: how many jobs are cancelled while they are claimed.
+        fsync: whether the server's disk is waited for. Nothing here crashes the machine: it changes how long things take.
         patience: until everything has ended that should; only a failing test waits so long.
         limit: of a whole test.
     """
@@ -44,6 +45,7 @@ class Scale:
     timeouts: int
     rounds: int
     cancels: int
+    fsync: bool
     patience: float
     limit: float
 
@@ -72,6 +74,7 @@ QUICK = Scale(
     timeouts=1_500,
     rounds=5,
     cancels=300,
+    fsync=False,
     patience=45,
     limit=120,
 )
@@ -90,6 +93,7 @@ FULL = Scale(
     timeouts=10_000,
     rounds=20,
     cancels=5_000,
+    fsync=True,
     patience=120,
     limit=600,
 )

@@ -21,12 +21,13 @@ import psycopg
 
 from pgq_sync import PgQueuer, Settings
 from pgq_sync.storage.embedded import embedded_postgres
+from tests.faults.scale import SCALE
 from tests.storage.support import query
 
 # Out of the range from which systems give ports to clients: a client that knocks where nobody listens would otherwise
 # be given that port itself one day, connect to itself, and keep the server from coming back.
 _PORTS = range(20_000, 30_000)
-_OPTIONS = {"max_connections": "400", "full_page_writes": "off", "log_line_prefix": "'%m [%p] %a '"}
+_OPTIONS = {"max_connections": "400", "fsync": "on" if SCALE.fsync else "off", "log_line_prefix": "'%m [%p] %a '"}
 
 
 class Server:

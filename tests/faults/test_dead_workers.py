@@ -51,9 +51,8 @@ def test_one_killer_among_many_innocents(scene: Stage) -> None:
     check_reason(scene, killer)
 
 
-def test_killers_of_every_kind_at_once(scene: Stage) -> None:
-    for _ in range(2):
-        scene.fleet.start_one("fatal", "--concurrency", "4", revive=True, PGQ_MAX_RESCUES="2")
+def test_killers_of_every_kind_under_a_supervisor(scene: Stage) -> None:
+    scene.fleet.start("fatal", "--processes", "2", "--concurrency", "4", PGQ_MAX_RESCUES="2")
     scene.enqueue(20, seconds=0.1)
     killers = [job_id for kind in KILLERS for job_id in scene.enqueue(1, kind)]
     scene.enqueue(20, seconds=0.1)
