@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench clean
+.PHONY: help demo test faults lint format bench clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -15,6 +15,9 @@ demo: $(VENV)/.ready ## run several thousand jobs on an embedded PostgreSQL
 
 test: $(VENV)/.ready ## run the tests on an embedded PostgreSQL (ARGS="-k dedupe" for some of them)
 	$(BIN)/python -m pytest $(ARGS)
+
+faults: $(VENV)/.ready ## kill, stop, cut and crash everything at full length; `make test` does it in brief
+	PGQ_FAULTS=full $(BIN)/python -m pytest tests/faults $(ARGS)
 
 lint: $(VENV)/.ready ## check style, types and the direction of imports
 	$(BIN)/ruff check .

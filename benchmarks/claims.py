@@ -15,7 +15,9 @@ from benchmarks.extent import Extent
 from benchmarks.readings import Goal, Reading
 from benchmarks.servers import analyze, application, checkpoint, database, load, without_autovacuum
 from pgq_sync import Job, Settings
-from pgq_sync.storage.store import Claimer
+from pgq_sync.engine.limits import LocalLimits
+from pgq_sync.models import Room
+from pgq_sync.storage.claiming import Claimer
 
 CLAIMS = 30
 ROOM = 100  # jobs in each claim
@@ -39,7 +41,7 @@ class Queue:
     def claim(self, *, thorough: bool = False) -> float:
         """Claims once, and tells how many milliseconds that took."""
         started = time.perf_counter()
-        claimed = self._claimer.claim(ROOM, thorough=thorough)
+        claimed = self._claimer.claim(Room(ROOM), thorough=thorough)
         taken = (time.perf_counter() - started) * 1000
         if len(claimed) != ROOM:
             raise RuntimeError(f"a claim brought {len(claimed)} jobs in place of {ROOM}")
@@ -86,7 +88,7 @@ def _queue(server: str) -> Iterator[Queue]:
     with database(server) as dsn, application(dsn) as pgq:
         without_autovacuum(dsn)
         pgq.entrypoint("entrypoint_0")(_never_called)
-        with pgq.store.claimer(pgq.worker().info, Settings().poll_interval) as claimer:
+        with pgq.store.claimer(pgq.worker().info, Settings().poll_interval, LocalLimits({}), lambda: None) as claimer:
             yield Queue(dsn, claimer)
 
 

@@ -23,17 +23,29 @@ from pgq_sync.errors import (
     SchemaError,
     StoreUnavailable,
 )
-from pgq_sync.models import Job, JobId, JobRecord, NewJob, QueueExecutionMode, RequeueResult
+from pgq_sync.models import (
+    CancelResult,
+    DeleteResult,
+    Job,
+    JobId,
+    JobRecord,
+    LimitRecord,
+    NewJob,
+    QueueExecutionMode,
+    RequeueResult,
+)
 from pgq_sync.settings import Settings
 from pgq_sync.version import __version__
 
 __all__ = [
     "AbstractEntrypointExecutor",
+    "CancelResult",
     "Cancelled",
     "ConfigError",
     "Context",
     "DatabaseRetry",
     "DatabaseRetryEntrypointExecutor",
+    "DeleteResult",
     "DuplicateJob",
     "EntrypointExecutor",
     "EntrypointExecutorParameters",
@@ -42,6 +54,7 @@ __all__ = [
     "JobId",
     "JobRecord",
     "JobTimeout",
+    "LimitRecord",
     "NewJob",
     "PayloadTooLarge",
     "PgQueuer",

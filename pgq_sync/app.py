@@ -1,4 +1,7 @@
-"""PgQueuer: wires registry, store and engine together, and holds no logic of its own."""
+"""PgQueuer: wires registry, store and engine together, and holds no logic of its own.
+
+Longer than other files for its docstrings: they are the reference of the public calls.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,9 @@ from pgq_sync.errors import ConfigError
 from pgq_sync.models import LimitScope, OnFailure, QueueExecutionMode
 from pgq_sync.settings import Settings
 from pgq_sync.storage.connections import Connections, ForeignConnection, ForeignPool, OwnPool
+from pgq_sync.storage.doctor import Finding, diagnose
 from pgq_sync.storage.jobs import JobBook
+from pgq_sync.storage.limit_book import LimitBook
 from pgq_sync.storage.memory import MemoryStore
 from pgq_sync.storage.names import Names
 from pgq_sync.storage.postgres import PostgresStore
@@ -109,8 +114,13 @@ class PgQueuer(Producer):
 
     @property
     def jobs(self) -> JobBook:
-        """The jobs themselves: get, find, count, requeue."""
+        """The jobs themselves: get, find, held, count, requeue, cancel, delete, purge."""
         return JobBook(self.store.operations())
+
+    @property
+    def limits(self) -> LimitBook:
+        """What the fleet is limited to: list, pause, resume."""
+        return LimitBook(self.store.limits)
 
     @property
     def schema(self) -> Schema:
@@ -279,6 +289,17 @@ class PgQueuer(Producer):
     def drain(self, **options: Any) -> WorkReport:
         """Works until nothing is claimable now and nothing runs, and tells what was done. Options as in `worker`."""
         return self.run(mode=QueueExecutionMode.drain, **options)
+
+    def doctor(self) -> list[Finding]:
+        """Examines the database, the connection and the jobs.
+
+        Returns:
+            One finding per check at least; those of level "error" should never be.
+
+        Raises:
+            ConfigError: there is no database.
+        """
+        return list(diagnose(self._connections, self._names))
 
     def close(self) -> None:
         """Closes what this object opened; later use opens again."""

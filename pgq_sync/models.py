@@ -16,6 +16,7 @@ OnConflict = Literal["raise", "skip", "existing", "replace"]
 DedupeUntil = Literal["finished", "started"]
 OnFailure = Literal["fail", "hold"]
 LimitScope = Literal["fleet", "worker"]
+WorkerState = Literal["running", "stopping"]
 
 
 class QueueExecutionMode(str, enum.Enum):
@@ -99,11 +100,56 @@ class Settled:
 
 
 @dataclass(frozen=True, slots=True)
+class Claimed:
+    """What a claim brought."""
+
+    plain: Sequence[Claim] = ()  # they may wait for a slot
+    careful: Sequence[Claim] = ()  # limited, or in quarantine: to be started at once
+
+    def __len__(self) -> int:
+        return len(self.plain) + len(self.careful)
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How many jobs a worker can take."""
+
+    ahead: int  # with those that would wait for a slot a moment
+    now: int = 0  # that would start at once: limited jobs and those in quarantine are not claimed ahead
+    quarantine: bool = False  # whether one of those in quarantine may be among them
+
+
+@dataclass(frozen=True, slots=True)
 class Peers:
     """A worker's place among the living workers that serve the same entrypoints and queues."""
 
     rank: int = 0
     count: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """What a worker learns from its sign of life."""
+
+    peers: Peers = Peers()
+    silence: float | None = None  # seconds since its last one, by the store's clock; None: the store did not know it
+    overdue_in: float | None = None  # seconds until the most silent of the others counts as dead; None: there are none
+
+
+@dataclass(frozen=True, slots=True)
+class Rescued:
+    """A worker that was found dead."""
+
+    worker: str  # its name
+    jobs: int  # that it had claimed, and that wait again
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """What came of comparing a worker's claims with the store."""
+
+    lost: Sequence[Claim] = ()  # no longer the worker's, or finished
+    complete: bool = True  # False: somebody has a row locked that is to be put back
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +164,8 @@ class WorkerInfo:
     queues: tuple[str, ...] | None  # None: all of them
     entrypoints: tuple[str, ...]
     slots: int
-    state: Literal["running", "stopping"] = "running"
+    state: WorkerState = "running"
+    liveness_limit: timedelta = timedelta(seconds=15)  # of silence, after which its jobs are taken over
     started_at: datetime | None = None
     beat_at: datetime | None = None
 
@@ -144,6 +191,38 @@ class DeclaredSchedule:
     priority: int
 
 
+@dataclass(frozen=True, slots=True)
+class DeclaredLimit:
+    """What an entrypoint is limited to over the whole fleet."""
+
+    entrypoint: str
+    concurrency_limit: int = 0  # 0: no limit
+    requests_per_second: float | None = None  # None: no limit
+    burst: float | None = None  # how many may start at once; None: one second's worth, and at least one
+
+
+@dataclass(frozen=True, slots=True)
+class LimitChange:
+    """A declaration that took the place of another one."""
+
+    before: DeclaredLimit
+    after: DeclaredLimit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitRecord:
+    """A limit or a pause, and how it stands now."""
+
+    entrypoint: str | None  # None: all of them
+    queue: str | None  # None: all of them
+    concurrency_limit: int  # 0: no limit
+    requests_per_second: float | None  # None: no limit
+    burst: float | None
+    tokens: float | None  # how many may start at this moment as far as requests_per_second goes
+    running: int
+    paused_at: datetime | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobRecord:
     """A job wherever it is, waiting or long finished."""
@@ -165,6 +244,7 @@ class JobRecord:
     errors: Sequence[Mapping[str, Any]]
     result: Any
     requeued_from: JobId | None
+    requeued_as: JobId | None  # of a failed job: the one that took its place
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,5 +252,24 @@ class RequeueResult:
     """What `requeue` did with each of the given ids."""
 
     requeued: Mapping[JobId, JobId]  # old id -> the id under which the job waits now
+    already: Mapping[JobId, JobId]  # failed jobs that were requeued before -> the id that they got then
     conflicts: Sequence[JobId]  # their dedupe key is taken by another unfinished job
     unknown: Sequence[JobId]  # neither held nor failed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelResult:
+    """What `cancel` did with each of the given ids."""
+
+    ended: Sequence[JobId]  # they waited, and will not run
+    asked: Sequence[JobId]  # they run, and were asked to end
+    unknown: Sequence[JobId]  # finished, or never there
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeleteResult:
+    """What `delete` did with each of the given ids."""
+
+    deleted: Sequence[JobId]  # they waited and went to history as deleted, or were finished and are forgotten
+    refused: Sequence[JobId]  # they run: `cancel` asks them to end
+    unknown: Sequence[JobId]

@@ -19,7 +19,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import ConnectionPool
 
 from pgq_sync import ConfigError, Job, PgQueuer, Settings
-from pgq_sync.storage import connections
+from pgq_sync.storage import pools
 from tests.waiting import wait_until
 
 NOWHERE = "host=/nonexistent dbname=nowhere"
@@ -28,6 +28,7 @@ REPOSITORY = Path(__file__).parents[1]
 USES: dict[str, Callable[[PgQueuer], Any]] = {
     "enqueue": lambda pgq: pgq.enqueue("work"),
     "count": lambda pgq: pgq.jobs.count(),
+    "pause": lambda pgq: pgq.limits.pause("work"),
     "verify": lambda pgq: pgq.schema.verify(),
     "drain": lambda pgq: pgq.drain(),
 }
@@ -39,7 +40,7 @@ def handler(job: Job) -> None: ...
 @pytest.fixture
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """For where no server will answer: the pool need not try for long."""
-    monkeypatch.setattr(connections, "_POOL_TIMEOUT", 0.5)
+    monkeypatch.setattr(pools, "_TIMEOUT", 0.5)
 
 
 def backends(dsn: str) -> int:

@@ -14,8 +14,8 @@ from typing import Any
 import click
 
 from pgq_sync.app import PgQueuer
-from pgq_sync.cli.jobs import table
 from pgq_sync.cli.options import EmbeddedCommand, database_options, embedded_environment, settings_from
+from pgq_sync.cli.printing import print_table
 from pgq_sync.entrypoints.executors import DatabaseRetry
 from pgq_sync.models import Job, NewJob
 
@@ -113,8 +113,7 @@ def _summarise(pgq: PgQueuer, number: int, ran: float, latencies: list[float]) -
     ]
     total = [sum(count for (_, status), count in counts.items() if status == wanted) for wanted in _FINISHED]
     click.echo()
-    for line in table(("entrypoint", *_FINISHED), [*rows, ("all", *(f"{each:,}" for each in total))]):
-        click.echo(line)
+    print_table(("entrypoint", *_FINISHED), [*rows, ("all", *(f"{each:,}" for each in total))])
     retried = len([record for record in pgq.jobs.find(entrypoint="webhook", status="succeeded", limit=number) if record.errors])
     cuts = [1000 * cut for cut in statistics.quantiles(latencies, n=100)]
     click.echo(f"\n{retried} webhooks failed at first and succeeded at a later attempt")

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import shutil
 import sys
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, get_args
-from uuid import UUID
 
 import click
 
 from pgq_sync.cli.options import Duration, EmbeddedCommand, database, database_options, json_option
+from pgq_sync.cli.printing import last_error, print_json, print_table
 from pgq_sync.errors import ConfigError
 from pgq_sync.models import DedupeUntil, JobRecord, OnConflict
 from pgq_sync.storage.jobs import STATUSES
@@ -70,30 +67,19 @@ def jobs(
     with database(options, embedded) as pgq:
         found = pgq.jobs.find(status=status, entrypoint=entrypoint, queue=queue, limit=limit)
     if as_json:
-        click.echo(json.dumps([_plain(dataclasses.asdict(record)) for record in found], indent=2))
-        return
-    rows = [_row(record) for record in found]
-    for line in table(("id", "entrypoint", "queue", "status", "attempts", "created", "error"), rows):
-        click.echo(line)
+        print_json(found)
+    else:
+        print_table(("id", "entrypoint", "queue", "status", "attempts", "created", "error"), [_row(each) for each in found])
 
 
 commands = (enqueue, jobs)
 
 
-def table(heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
-    """Columns as wide as they need to be, cut off at the terminal's edge."""
-    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
-    edge = shutil.get_terminal_size((120, 24)).columns if sys.stdout.isatty() else 1000
-    lines = [heads, *rows]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()[:edge] for line in lines]
-
-
 def _row(record: JobRecord) -> tuple[str, ...]:
-    error = str(record.errors[-1].get("message", "")).splitlines()[:1] if record.errors else []
     created = f"{record.created_at:%Y-%m-%d %H:%M:%S}"
     return (
         *(str(record.id), record.entrypoint, record.queue, record.status, str(record.attempts), created),
-        *(error or [""]),
+        last_error(record),
     )
 
 
@@ -103,16 +89,3 @@ def _headers(given: tuple[str, ...]) -> dict[str, str] | None:
             raise click.BadParameter(f"{header!r} is no KEY=VALUE", param_hint="--header")
     pairs = (header.partition("=") for header in given)
     return {key: value for key, _, value in pairs} or None
-
-
-def _plain(value: Any) -> Any:
-    """`value` as JSON can express it; bytes that are no UTF-8 are written with escapes."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "backslashreplace")
-    if isinstance(value, datetime):
-        return value.isoformat()
-    return str(value) if isinstance(value, UUID) else value

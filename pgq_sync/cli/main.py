@@ -7,7 +7,7 @@ import sys
 import click
 import psycopg
 
-from pgq_sync.cli import demo, jobs, listen, schema, worker
+from pgq_sync.cli import demo, doctor, fleet, jobs, listen, operate, schema, worker
 from pgq_sync.errors import ConfigError, PgqError
 from pgq_sync.version import __version__
 
@@ -21,7 +21,16 @@ def cli() -> None:
     """
 
 
-for command in (*schema.commands, worker.worker, *jobs.commands, listen.listen, demo.demo):
+for command in (
+    *schema.commands,
+    worker.worker,
+    *jobs.commands,
+    *operate.commands,
+    *fleet.commands,
+    doctor.doctor,
+    listen.listen,
+    demo.demo,
+):
     cli.add_command(command)
 
 

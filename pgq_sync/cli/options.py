@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+import sys
+from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from pgq_sync.app import PgQueuer
 from pgq_sync.settings import Settings, described, parse, parse_duration
@@ -67,6 +69,20 @@ def json_option(command: Command) -> Command:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")(command)
 
 
+def read_ids(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -> list[int]:
+    """The ids that were given, those on standard input in the place of "-"."""
+    words = [word for each in given for word in (sys.stdin.read().split() if each == "-" else [each])]
+    for word in words:
+        if not (word.isascii() and word.isdigit() and 0 < int(word) < 2**63):
+            raise click.BadParameter(f"{word!r} is no job id", ctx, param)
+    return list(map(int, words))
+
+
+def ids_argument(command: Command) -> Command:
+    """ID...: the ids of jobs."""
+    return click.argument("ids", nargs=-1, required=True, metavar="ID...", callback=read_ids)(command)
+
+
 def settings_from(options: Mapping[str, str | None], environ: Mapping[str, str] | None = None) -> Settings:
     """The environment's settings, with the given options on top.
 
@@ -95,6 +111,23 @@ def embedded_environment(directory: str | None) -> Iterator[None]:
     with embedded_postgres(Path(directory)) as dsn:
         os.environ["PGQ_DSN"] = dsn
         yield
+
+
+def given_options(context: click.Context, *, but: Collection[str]) -> list[str]:
+    """The options of this call as they would be written again, without those named in `but` and what was left to a default."""
+    written: list[str] = []
+    for option in context.command.params:
+        name = option.name or ""
+        given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        if isinstance(option, click.Option) and given and name not in but:
+            written += _written(option, context.params[name])
+    return written
+
+
+def _written(option: click.Option, value: Any) -> list[str]:
+    if option.is_flag:
+        return [(option.opts if value else option.secondary_opts)[-1]]
+    return [f"{option.opts[-1]}={each}" for each in (value if option.multiple else [value])]
 
 
 class Duration(click.ParamType[timedelta]):

@@ -103,12 +103,13 @@ def sql_uninstall(**options: Any) -> None:
 @sql.command("grants")
 @click.option("--producer", metavar="ROLE", help="A role that enqueues.")
 @click.option("--worker", metavar="ROLE", help="A role that runs jobs.")
+@click.option("--operator", metavar="ROLE", help="A role that looks after jobs and limits.")
 @setting_options("prefix", "schema")
-def sql_grants(producer: str | None, worker: str | None, **options: Any) -> None:
+def sql_grants(producer: str | None, worker: str | None, operator: str | None, **options: Any) -> None:
     """The rights that a role needs, and no more."""
-    if producer is None and worker is None:
-        raise click.UsageError("name a role: --producer ROLE, --worker ROLE or both")
-    click.echo(grants(_names(options), producer=producer, worker=worker), nl=False)
+    if producer is None and worker is None and operator is None:
+        raise click.UsageError("name a role: --producer ROLE, --worker ROLE or --operator ROLE")
+    click.echo(grants(_names(options), producer=producer, worker=worker, operator=operator), nl=False)
 
 
 commands = (install, upgrade, uninstall, verify, durability, autovac, sql)

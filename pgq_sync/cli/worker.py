@@ -1,4 +1,4 @@
-"""`pgq-sync worker`."""
+"""`pgq-sync worker`: one worker in this process, or the supervisor of several."""
 
 from __future__ import annotations
 
@@ -12,17 +12,25 @@ from typing import Any
 import click
 
 from pgq_sync.app import PgQueuer
+from pgq_sync.cli.exits import AGAIN, PUT_BACK
+from pgq_sync.cli.leash import Follower
 from pgq_sync.cli.load import application
-from pgq_sync.cli.options import EmbeddedCommand, database_options, embedded_environment, setting_options
+from pgq_sync.cli.options import (
+    DATABASE,
+    EmbeddedCommand,
+    database_options,
+    embedded_environment,
+    given_options,
+    setting_options,
+)
+from pgq_sync.cli.supervisor import Child, Supervisor
 from pgq_sync.engine.worker import WorkReport
 from pgq_sync.errors import ConfigError
 from pgq_sync.models import QueueExecutionMode
 from pgq_sync.settings import ENV_PREFIX, parse
 
-PUT_BACK = 3  # the exit code where jobs had to be put back
-AGAIN = 75  # the exit code that asks a supervisor for a new process
-SUPERVISED = "_PGQ_SYNC_SUPERVISED"  # set to 1 by a supervisor
 _SETTINGS = ("concurrency", "batch_size", "poll_interval", "shutdown_timeout")
+_SUPERVISING = ("processes", "restart_on_failure", "reload")
 
 
 @click.command(cls=EmbeddedCommand)
@@ -38,7 +46,14 @@ _SETTINGS = ("concurrency", "batch_size", "poll_interval", "shutdown_timeout")
 )
 @click.option("--scheduler/--no-scheduler", default=True, show_default=True, help="Whether to fire schedules too.")
 @click.option("--max-jobs", type=click.IntRange(1), metavar="N", help="Stop after so many jobs.")
-@click.option("--name", help="How the fleet calls this worker.  [default: host:pid]")
+@click.option("--name", help="How the fleet calls this worker; of several, NAME-1, NAME-2 ...  [default: host:pid]")
+@click.option("--processes", type=click.IntRange(1), metavar="N", help="Run N worker processes; one that ends is started again.")
+@click.option(
+    "--restart-on-failure", is_flag=True, help="Run the worker in a process of its own that is started again when it ends."
+)
+@click.option("--reload", is_flag=True, help="Development: start again when a .py file below the current directory has changed.")
+@click.option("--supervised", is_flag=True, hidden=True, help="Standard input is a supervisor's leash.")
+@click.option("--install", is_flag=True, hidden=True, help="Make the tables first.")
 @click.option("--log-level", default="INFO", type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"], case_sensitive=False))
 @setting_options(*_SETTINGS)
 @database_options
@@ -59,15 +74,18 @@ def worker(
     given to the callable as one list. Exit 0 after a clean stop, 3 if jobs had to be put back at the deadline. Where more
     threads hang in jobs than max_stuck, the worker stops and starts itself anew.
     """
+    leash = Follower() if options["supervised"] else None
     logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
     given = _parsed(options)
     with contextlib.ExitStack() as stack:
         stack.enter_context(embedded_environment(embedded))
+        if any(options[name] for name in _SUPERVISING):
+            sys.exit(_supervisor(click.get_current_context()).run())
         pgq = _loaded(stack, target, arguments)
         stack.callback(pgq.close)
-        if embedded is not None:
+        if embedded is not None or options["install"]:
             pgq.schema.install()
-        report = pgq.run(
+        made = pgq.worker(
             mode=QueueExecutionMode(mode),
             scheduler=scheduler,
             queues=queues or None,
@@ -76,23 +94,26 @@ def worker(
             name=options["name"],
             **given,
         )
-    leave(report)
+        if leash is not None:
+            leash.has_worker(made.request_stop, given.get("shutdown_timeout", pgq.settings.shutdown_timeout).total_seconds())
+        report = made.run()
+    leave(report, supervised=leash is not None)
 
 
-def leave(report: WorkReport) -> None:
+def leave(report: WorkReport, *, supervised: bool = False) -> None:
     """Ends the process as the report says. A thread that is stuck in a job must not hold it: no waiting for threads."""
     click.echo(f"done: {', '.join(f'{count} {status}' for status, count in report.counts.items()) or 'no jobs'}", err=True)
     sys.stdout.flush()
     sys.stderr.flush()
     if report.exhausted:
-        _start_again()
+        _start_again(supervised)
     if report.requeued or report.stuck:
         os._exit(PUT_BACK if report.requeued else 0)
 
 
-def _start_again() -> None:
+def _start_again(supervised: bool) -> None:
     """Hung threads end only with their process: a supervisor makes a new one, or this becomes it."""
-    if os.environ.get(SUPERVISED) == "1":
+    if supervised:
         os._exit(AGAIN)
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606  the command that started this one
 
@@ -115,3 +136,26 @@ def _parsed(options: dict[str, Any]) -> dict[str, Any]:
             os.environ[ENV_PREFIX + name.upper()] = value
     texts = {name: options[name] for name in _SETTINGS if options[name] is not None}
     return {name: parse(name, text, "--" + name.replace("_", "-")) for name, text in texts.items()}
+
+
+def _supervisor(context: click.Context) -> Supervisor:
+    """The supervisor of as many processes as the call asks for, which are called like this one but for what is the parent's."""
+    given = context.params
+    children = []
+    for number in range(1, (given["processes"] or 1) + 1):
+        name = given["name"]
+        if name and given["processes"]:
+            name = f"{name}-{number}"
+        first = _command(context, name, "--install") if given["embedded"] else None
+        children.append(Child(name or str(number), _command(context, name), first))
+    drain = given["mode"] == QueueExecutionMode.drain.value
+    return Supervisor(children, drain=drain, reload=os.getcwd() if given["reload"] else None)
+
+
+def _command(context: click.Context, name: str | None, *further: str) -> list[str]:
+    # The database goes by the environment, where an embedded one is by now.
+    options = [*given_options(context, but={*_SUPERVISING, *DATABASE, "embedded", "name"}), *further]
+    if name:
+        options.append(f"--name={name}")
+    target, arguments = context.params["target"], context.params["arguments"]
+    return [sys.executable, "-m", "pgq_sync", "worker", "--supervised", *options, "--", target, *arguments]

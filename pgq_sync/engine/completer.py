@@ -27,12 +27,13 @@ BACKLOG = 5_000  # unwritten outcomes at which no more jobs are claimed
 _FIRST_BLOCKED_DELAY = 0.01
 _BLOCKED_DELAY = 0.2
 _LONGEST_DELAY = 5.0
+_TRIES = 3  # of a whole batch, before its halves are tried
 
 
 class Settling(Protocol):
     """The part of a store that the completer needs."""
 
-    def settle(self, worker_id: UUID, settlements: Sequence[Settlement]) -> Settled: ...
+    def settle(self, worker_id: UUID, settlements: Sequence[Settlement], *, again: bool = False) -> Settled: ...
 
 
 class Completer:
@@ -41,33 +42,42 @@ class Completer:
     Args:
         store: writes them.
         worker_id: in whose name.
-        on_written: called after each batch.
+        on_written: called after each batch, with what no longer concerns this worker.
     """
 
-    def __init__(self, store: Settling, worker_id: UUID, on_written: Callable[[], None]) -> None:
+    def __init__(self, store: Settling, worker_id: UUID, on_written: Callable[[Sequence[Settlement]], None]) -> None:
         self.counts: Counter[str] = Counter()  # written outcomes by status, and "lost"
         self._store = store
         self._worker_id = worker_id
         self._on_written = on_written
         self._outcomes: queue.SimpleQueue[Settlement | None] = queue.SimpleQueue()
         # The claims whose outcome is not written yet, by job. Whatever is not here under its fence is not written.
-        self._open: dict[JobId, int] = {}
+        self._open: dict[JobId, Claim] = {}
         self._lock = threading.Lock()  # of changes to what is open
 
     def expect(self, claims: Sequence[Claim]) -> None:
         """Notes claims as open. To be called before their jobs can run."""
         with self._lock:
             for claim in claims:
-                self._open[claim.job.id] = claim.fence
+                self._open[claim.job.id] = claim
+
+    def held(self) -> list[Claim]:
+        """The claims whose outcome is not written yet."""
+        with self._lock:
+            return list(self._open.values())
+
+    def holds(self, claim: Claim) -> bool:
+        """Whether the claim's outcome is not written yet."""
+        held = self._open.get(claim.job.id)
+        return held is not None and held.fence == claim.fence
+
+    def still_held(self, claims: Sequence[Claim]) -> list[Claim]:
+        """Those of the claims whose outcome is not written yet."""
+        return [claim for claim in claims if self.holds(claim)]
 
     def put(self, settlement: Settlement) -> None:
         """Takes an outcome. Of several for one claim the first counts."""
         self._outcomes.put(settlement)
-
-    @property
-    def claimed(self) -> list[JobId]:
-        """The jobs that are claimed and whose outcome is not written yet."""
-        return list(self._open)
 
     @property
     def idle(self) -> bool:
@@ -113,56 +123,75 @@ class Completer:
         chosen: dict[int, Settlement] = {}
         for each in batch:
             # Claimed again since, or settled already: a later outcome of the old claim has no say.
-            if self._open.get(each.claim.job.id) == each.claim.fence:
+            if self.holds(each.claim):
                 chosen.setdefault(each.claim.job.id, each)
         return list(chosen.values())
 
+    def abandon(self, claims: Sequence[Claim]) -> None:
+        """Drops claims that others have taken over before they started here."""
+        if not claims:
+            return
+        logger.warning("%s jobs were no longer ours before they had started: %s", len(claims), [each.job.id for each in claims])
+        self.counts["lost"] += len(claims)
+        dropped = [Settlement(claim, Outcome(status="released")) for claim in claims]
+        for each in dropped:
+            self._forget(each)
+        self._on_written(dropped)
+
     def _write(self, batch: Sequence[Settlement], stopping: threading.Event) -> Settled:
-        delay = 0.1
+        """Writes a batch, as often as it takes; in halves where the database stays away, since the batch may be why."""
+        delay, tries = 0.1, 0
         while True:
             try:
-                settled = self._settle(batch)
+                settled = self._settle(batch, again=tries > 0)
                 break
             except StoreUnavailable as error:
+                tries += 1
                 logger.warning("%s outcomes wait for the database: %s", len(batch), error)
                 if stopping.wait(delay * random.uniform(0.5, 1.5)):
                     return Settled(blocked=batch)
                 delay = min(delay * 2, _LONGEST_DELAY)
+                if tries >= _TRIES and len(batch) > 1:
+                    half = len(batch) // 2
+                    return _joined(self._write(batch[:half], stopping), self._write(batch[half:], stopping))
         for each in settled.written:
             self.counts[each.outcome.status] += 1
             self._forget(each)
         for each in settled.lost:
-            self.counts["lost"] += 1
-            job = each.claim.job
-            logger.error(
-                "job %s of %s was no longer ours: its outcome %r is not written", job.id, job.entrypoint, each.outcome.status
-            )
-            self._forget(each)
-        self._on_written()
+            self._lost(each)
+        self._on_written([*settled.written, *settled.lost])
         return settled
+
+    def _lost(self, settlement: Settlement) -> None:
+        self.counts["lost"] += 1
+        job = settlement.claim.job
+        logger.error(
+            "job %s of %s was no longer ours: its outcome %r is not written", job.id, job.entrypoint, settlement.outcome.status
+        )
+        self._forget(settlement)
 
     def _forget(self, settlement: Settlement) -> None:
         with self._lock:
             # A job that was put back may have been claimed again meanwhile: that claim is open.
-            if self._open.get(settlement.claim.job.id) == settlement.claim.fence:
+            if self.holds(settlement.claim):
                 del self._open[settlement.claim.job.id]
 
-    def _settle(self, batch: Sequence[Settlement]) -> Settled:
+    def _settle(self, batch: Sequence[Settlement], again: bool) -> Settled:
         """Writes a batch; where one outcome spoils it, finds that one and writes the others."""
         if any(each.outcome.written for each in batch):
             written = Settled(written=[each for each in batch if each.outcome.written])
             others = [each for each in batch if not each.outcome.written]
-            return _joined(written, self._settle(others)) if others else written
+            return _joined(written, self._settle(others, again)) if others else written
         try:
-            return self._store.settle(self._worker_id, batch)
+            return self._store.settle(self._worker_id, batch, again=again)
         except StoreUnavailable:
             raise
         except Exception as error:
             if len(batch) > 1:
                 half = len(batch) // 2
-                return _joined(self._settle(batch[:half]), self._settle(batch[half:]))
+                return _joined(self._settle(batch[:half], again), self._settle(batch[half:], again))
             logger.error("the outcome of job %s cannot be stored: %s", batch[0].claim.job.id, error)
-            return self._store.settle(self._worker_id, [_unstorable(batch[0], error)])
+            return self._store.settle(self._worker_id, [_unstorable(batch[0], error)], again=again)
 
 
 def _unstorable(settlement: Settlement, error: Exception) -> Settlement:

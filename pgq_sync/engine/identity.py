@@ -10,19 +10,25 @@ from uuid import uuid4
 from pgq_sync.entrypoints.registry import Registry
 from pgq_sync.errors import ConfigError
 from pgq_sync.models import WorkerInfo
+from pgq_sync.settings import Settings
 from pgq_sync.version import __version__
 
 
 def identify(
-    registry: Registry, *, name: str | None, queues: Sequence[str] | None, entrypoints: Sequence[str] | None, slots: int
+    registry: Registry,
+    settings: Settings,
+    *,
+    name: str | None,
+    queues: Sequence[str] | None,
+    entrypoints: Sequence[str] | None,
 ) -> WorkerInfo:
     """A new worker of this process.
 
     Args:
         registry: what could be served.
+        settings: how many jobs it runs at once, and how long it may be silent.
         name: how the fleet calls it; by default host and process id.
         queues, entrypoints: what it serves; None: all.
-        slots: how many jobs it runs at once.
 
     Raises:
         ConfigError: nothing is registered, an entrypoint is unknown, or the names are no list of names.
@@ -36,7 +42,8 @@ def identify(
         version=__version__,
         queues=None if queues is None else tuple(sorted(set(_names("queues", queues)))),
         entrypoints=_served(registry, entrypoints),
-        slots=slots,
+        slots=settings.concurrency,
+        liveness_limit=settings.liveness_limit,
     )
 
 

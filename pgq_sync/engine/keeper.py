@@ -1,4 +1,7 @@
-"""Gives the worker's signs of life, and looks after history. A thread of its own, so that no busy one delays a beat."""
+"""Gives the worker's signs of life, rescues the jobs of dead workers, and looks after history.
+
+A thread of its own, so that no busy one delays a beat.
+"""
 
 from __future__ import annotations
 
@@ -11,68 +14,110 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from pgq_sync.errors import StoreUnavailable
-from pgq_sync.models import Peers, WorkerInfo
-from pgq_sync.storage.store import Fleet
+from pgq_sync.models import Beat, Peers, WorkerInfo, WorkerState
+from pgq_sync.storage.store import Store
 
 logger = logging.getLogger("pgq_sync.engine")
 
 _MAINTENANCE = 3600.0  # seconds
+_THOROUGH = 60.0  # seconds between two searches for the jobs of workers that nobody knows
+_WITHOUT_LOCK = 4  # times the silence is allowed to a worker whose life shows by its beats alone
 
 
 class Keeper:
-    """Beats.
+    """Beats, and takes over from those who do not any more.
 
     Args:
-        store: the fleet's book.
+        store: the fleet's book, and the jobs.
         worker: whose life it is.
-        beat_interval, liveness_limit: how often to beat, and how old the last beat of a living worker may be.
+        beat_interval: how often to beat.
         retention: how long finished jobs are remembered.
         on_peers: gets the worker's place in the fleet after each beat.
     """
 
     def __init__(
         self,
-        store: Fleet,
+        store: Store,
         worker: WorkerInfo,
         beat_interval: timedelta,
-        liveness_limit: timedelta,
         retention: timedelta,
         on_peers: Callable[[Peers], None],
     ) -> None:
         self._store = store
         self._worker = worker
+        self._state: WorkerState = "running"  # the next two change by other threads
+        self._liveness_limit = worker.liveness_limit
         self._beat_interval = beat_interval.total_seconds()
-        self._liveness_limit = liveness_limit
         self._retention = retention
         self._on_peers = on_peers
-        self._heard = True  # whether the last sign of life reached the store
+        self._well_since = time.monotonic()  # since when all beats have reached the store
+        self._heard = True  # whether the last one did
+        self._next_thorough = time.monotonic() + _THOROUGH * random.uniform(0.5, 1.5)
         # Not at once: a fleet that starts together should not maintain together.
         self._next_maintenance = time.monotonic() + random.uniform(0, 60)
 
     def register(self) -> None:
         """The first sign of life, before any job is claimed."""
         self._store.register(self._worker)
-        self._on_peers(self._store.beat(self._worker, self._liveness_limit))
+        self._beat()
 
     def run(self, stopping: threading.Event) -> None:
         """The thread."""
-        while not stopping.wait(self._beat_interval):
+        nap = self._beat_interval
+        while not stopping.wait(nap):
+            nap = self._beat_interval
             try:
-                self._on_peers(self._store.beat(self._worker, self._liveness_limit))
-                self._heard = True
+                overdue_in = self._beat().overdue_in
+                if overdue_in is not None and 0 < overdue_in < nap:
+                    nap = overdue_in + 0.05  # to be there when it is over
+                self._rescue_when_due(overdue_in)
                 self._maintain_when_due()
             except StoreUnavailable as error:
                 self._heard = False
                 logger.warning("no sign of life could be given: %s", error)
 
+    def shown_by(self, *, exclusive: bool) -> None:
+        """Whether the store sees by the listener too that the worker lives; where not, it may be silent for longer."""
+        self._liveness_limit = self._worker.liveness_limit * (1 if exclusive else _WITHOUT_LOCK)
+
     def stopping(self) -> None:
         """Tells the fleet that this worker takes no more jobs."""
-        self._worker = dataclasses.replace(self._worker, state="stopping")
-        self._say(lambda: self._store.beat(self._worker, self._liveness_limit), "that this worker stops")
+        self._state = "stopping"
+        self._say(lambda: self._store.beat(self._myself()), "that this worker stops")
 
-    def deregister(self) -> None:
-        """The end. Where it cannot be written, the worker's last beat grows old."""
-        self._say(lambda: self._store.deregister(self._worker.worker_id), "that this worker has stopped")
+    def deregister(self, *, clean: bool) -> None:
+        """The end. Where it cannot be written, the worker's last beat grows old.
+
+        Args:
+            clean: whether it surely has no claimed jobs left.
+        """
+        self._say(lambda: self._store.deregister(self._worker.worker_id, clean=clean), "that this worker has stopped")
+
+    def _beat(self) -> Beat:
+        beat = self._store.beat(self._myself())
+        # By the store's clock: this process's own may stand still while the whole machine is paused.
+        if not self._heard or beat.silence is None or beat.silence >= self._worker.liveness_limit.total_seconds():
+            self._well_since = time.monotonic()
+        self._heard = True
+        self._on_peers(beat.peers)
+        return beat
+
+    def _myself(self) -> WorkerInfo:
+        return dataclasses.replace(self._worker, state=self._state, liveness_limit=self._liveness_limit)
+
+    def _rescue_when_due(self, overdue_in: float | None) -> None:
+        now = time.monotonic()
+        thorough = now >= self._next_thorough
+        silent = overdue_in is not None and overdue_in <= 0
+        # After an outage everybody has been silent: all get the time to be heard again before one is taken for dead.
+        well = now - self._well_since >= self._worker.liveness_limit.total_seconds()
+        if not well or not (silent or thorough):
+            return
+        for dead in self._store.rescue(self._myself(), thorough=thorough):
+            logger.warning("worker %s is dead: put back the %s jobs that it had claimed", dead.worker, dead.jobs)
+        if thorough:
+            self._store.end_cancelled()
+            self._next_thorough = now + _THOROUGH * random.uniform(0.9, 1.1)
 
     def _say(self, farewell: Callable[[], object], what: str) -> None:
         """A farewell never keeps a worker from stopping, and is not tried on a store that is known to be away."""

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import logging
+import math
 import random
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 
 from pgq_sync.engine.completer import Completer
+from pgq_sync.engine.limits import LocalLimits
 from pgq_sync.engine.slots import Slots
 from pgq_sync.errors import StoreUnavailable
-from pgq_sync.models import Claim, Peers, QueueExecutionMode, WorkerInfo
-from pgq_sync.storage.store import Claimer, Store
+from pgq_sync.models import Claim, Claimed, Peers, QueueExecutionMode, Room, Settlement, WorkerInfo
+from pgq_sync.storage.claiming import Claimer
+from pgq_sync.storage.store import Store
 
 logger = logging.getLogger("pgq_sync.engine")
 
+QUARANTINE = 2  # rescues from which on a job runs alone among its like
+_FIRST_DELAY = 0.1
+_LATE_CLAIM = 60.0  # seconds within which a claim that was sent over a lost connection may still be carried out
+_LOCKED = 1.0  # seconds until a claim is looked at again that is to be put back, and that somebody has locked
 _LONGEST_DELAY = 5.0  # seconds between two attempts to connect: well below the limit of a worker's liveness
 
 
@@ -26,6 +34,7 @@ class Listener:
     Args:
         store: where jobs are claimed.
         worker: for whom.
+        limits: how much of the limited entrypoints runs here.
         poll_interval: how often to look without having been notified.
         mode: drain ends the thread when nothing is claimable and everything claimed is written.
         max_jobs: end after so many, too.
@@ -36,6 +45,7 @@ class Listener:
         self,
         store: Store,
         worker: WorkerInfo,
+        limits: LocalLimits,
         poll_interval: timedelta,
         mode: QueueExecutionMode,
         max_jobs: int | None,
@@ -44,6 +54,7 @@ class Listener:
         self.listening = threading.Event()  # set once jobs enqueued from now on will be noticed
         self._store = store
         self._worker = worker
+        self._limits = limits
         self._poll_interval = poll_interval
         self._draining = mode is QueueExecutionMode.drain
         self._max_jobs = max_jobs
@@ -51,35 +62,73 @@ class Listener:
         self._given_back = 0  # written by the keeper's
         self._on_end = on_end
         self._claimer: Claimer | None = None
+        self._recover_again = math.inf
+        self._recovered = True  # whether nothing is left that was claimed over a lost connection
         self._peers = Peers()
         self._throttled = False
+        self._limited_ended = False
+        self._quarantined: Claim | None = None  # the latest: a second one waits until its outcome is written
+        self._said_deaf = False
+        # Whether there may be jobs that were claimed without the answer having arrived; told once the thread has ended.
+        self.in_doubt = False
 
-    def serve(self, slots: Slots, completer: Completer) -> None:
-        """Gives the listener those that it works for; before its thread starts."""
+    def serve(
+        self, slots: Slots, completer: Completer, on_connected: Callable[[Claimer], None], on_cancel: Callable[[], None]
+    ) -> None:
+        """Gives the listener those that it works for, and whom to tell; before its thread starts."""
         self._slots = slots
         self._completer = completer
+        self._on_connected = on_connected
+        self._on_cancel = on_cancel
 
     def run(self, stopping: threading.Event) -> None:
         """The thread."""
-        delay = 0.1
+        delay, reconnected = _FIRST_DELAY, False
         while not stopping.is_set():
+            connected = time.monotonic()
             try:
-                with self._store.claimer(self._worker, self._poll_interval) as claimer:
-                    self._claimer = claimer
-                    claimer.peers = self._peers
-                    self.listening.set()
-                    delay = 0.1
-                    self._cycle(claimer, stopping)
+                self.in_doubt = True
+                with self._store.claimer(self._worker, self._poll_interval, self._limits, self._on_cancel) as claimer:
+                    self._serve(claimer, stopping)
+                    self.in_doubt = reconnected and not self._recovered
                     break
             except StoreUnavailable as error:
+                reconnected = True
                 logger.warning("the listener lost the database and connects again: %s", error)
+                self._slots.hand(Claimed())  # no slot is kept waiting for a limited job meanwhile
+                # A server that takes connections and then refuses to work, a standby say, is not asked all the time.
+                delay = _FIRST_DELAY if time.monotonic() - connected > _LONGEST_DELAY else min(delay * 2, _LONGEST_DELAY)
                 stopping.wait(delay * random.uniform(0.5, 1.5))
-                delay = min(delay * 2, _LONGEST_DELAY)
             finally:
                 self._claimer = None
                 self.listening.clear()
         if not stopping.is_set():
             self._on_end()
+
+    def _serve(self, claimer: Claimer, stopping: threading.Event) -> None:
+        self._claimer = claimer
+        claimer.peers = self._peers
+        self._on_connected(claimer)
+        if not claimer.hears and not self._said_deaf:
+            self._said_deaf = True
+            logger.warning(
+                "notifications do not reach this worker (a pooler stands before the database?): it looks for jobs every %g s; "
+                "name the database itself in listen_dsn for jobs to start at once",
+                self._poll_interval.total_seconds(),
+            )
+        self._recover(claimer)
+        self.listening.set()
+        self._cycle(claimer, stopping)
+
+    def _recover(self, claimer: Claimer) -> None:
+        """Compares what is held here with the store, once a lost connection is replaced."""
+        held = self._completer.held()
+        recovered = claimer.recover(held)
+        # What is finished meanwhile is not among those; the others were rescued by somebody, and run elsewhere.
+        self._completer.abandon(self._slots.disown(self._completer.still_held(recovered.lost)))
+        self._recovered = claimer.exclusive and recovered.complete
+        again = _LATE_CLAIM if recovered.complete else _LOCKED
+        self._recover_again = math.inf if self._recovered else time.monotonic() + again
 
     def wake(self) -> None:
         """There may be room, or nothing left to do. From any thread."""
@@ -87,9 +136,12 @@ class Listener:
         if claimer is not None:
             claimer.wake()
 
-    def written(self) -> None:
-        """A batch of outcomes was written: it matters to a drain, and where that was waited for."""
-        if self._draining or self._max_jobs is not None or self._throttled:
+    def written(self, settlements: Sequence[Settlement]) -> None:
+        """A batch of outcomes was written: it matters to limits, to a drain, and where that was waited for."""
+        if self._limits.ended(each.claim.job.entrypoint for each in settlements):
+            self._limited_ended = True
+            self.wake()
+        elif self._draining or self._max_jobs is not None or self._throttled or self._quarantined:
             self.wake()
 
     def given_back(self, jobs: int) -> None:
@@ -115,39 +167,56 @@ class Listener:
             claimer.arm()
             if stopping.is_set():
                 return
+            if self._limited_ended:
+                self._limited_ended = False
+                claimer.retry_limited()
+            if time.monotonic() >= self._recover_again:
+                self._recover(claimer)
             room = self._room()
-            claims = claimer.claim(room) if room > 0 else ()
-            self._hand_over(claims)
-            if 0 < len(claims) < room:
+            claimed = claimer.claim(room) if room.ahead > 0 else Claimed()
+            self._hand_over(claimed)
+            if claimer.wants_slot and room.ahead > 0:
+                self._slots.reserve()
+            if 0 < len(claimed) < room.ahead:
                 # There is no more; and to sleep at once lets the slots' threads begin, which need the interpreter.
                 claimer.wait()
-            elif not claims:
+            elif not claimed:
                 if self._is_over(claimer, room):
                     return
-                claimer.wait(for_room=room <= 0)
+                claimer.wait(for_room=room.ahead <= 0)
 
-    def _room(self) -> int:
+    def _room(self) -> Room:
         self._throttled = self._completer.overloaded
         if self._throttled:
-            return 0
-        room = self._slots.room()
-        return room if self._max_jobs is None else min(room, self._left())
+            return Room(0)
+        room = self._slots.room(quarantine=not self._in_quarantine())
+        if self._max_jobs is None or self._left() >= room.ahead:
+            return room
+        return Room(self._left(), min(room.now, self._left()), room.quarantine)
+
+    def _in_quarantine(self) -> bool:
+        if self._quarantined is not None and not self._completer.holds(self._quarantined):
+            self._quarantined = None
+        return self._quarantined is not None
 
     def _left(self) -> int:
         return sys.maxsize if self._max_jobs is None else self._max_jobs - self._claimed + self._given_back
 
-    def _hand_over(self, claims: Sequence[Claim]) -> bool:
-        if claims:
-            self._completer.expect(claims)
-            self._slots.hand(claims)
-            self._claimed += len(claims)
-        return bool(claims)
+    def _hand_over(self, claimed: Claimed) -> bool:
+        if claimed:
+            self._completer.expect([*claimed.careful, *claimed.plain])
+            self._quarantined = next((claim for claim in claimed.careful if claim.rescues >= QUARANTINE), self._quarantined)
+            self._claimed += len(claimed)
+        self._slots.hand(claimed)
+        return bool(claimed)
 
-    def _is_over(self, claimer: Claimer, room: int) -> bool:
+    def _is_over(self, claimer: Claimer, room: Room) -> bool:
         """Whether a drain, or the number of jobs asked for, has come to its end."""
         if not self._completer.idle:
             return False
         if self._left() <= 0:
             return True
         # Retries and children of the last jobs are found only by looking everywhere, after those were written.
-        return self._draining and room > 0 and not self._hand_over(claimer.claim(room, thorough=True))
+        if not self._draining or room.ahead <= 0 or self._hand_over(claimer.claim(room, thorough=True)):
+            return False
+        return not claimer.held_back

@@ -1,4 +1,4 @@
-"""What ends a worker's work: signals, crashes, the end of a drain. Put to by any thread, read by the one that waits."""
+"""What the main thread waits for: signals, crashes, the end of a drain. Put to by any thread, read by the one that waits."""
 
 from __future__ import annotations
 
@@ -10,29 +10,30 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Generic, TypeVar
 
 ENDED = "ended"  # the listener: nothing is left to do
 EXHAUSTED = "exhausted"  # the watchdog: more threads are stuck than can be replaced
 IDLE = "idle"  # the slots: the last running job has finished
-Mail = int | BaseException | str  # a signal's number, a crash, or one of these words
+Mail = TypeVar("Mail")  # what is delivered besides the numbers of signals
 
 _GLANCE = 0.5  # seconds in which a signal is noticed at the latest
 
 
-class Mailbox:
+class Mailbox(Generic[Mail]):
     """The mail, in the order of its arrival."""
 
     def __init__(self) -> None:
         # A SimpleQueue, since a signal's handler may put to it whatever the main thread is doing.
-        self._mail: queue.SimpleQueue[Mail] = queue.SimpleQueue()
+        self._mail: queue.SimpleQueue[int | Mail] = queue.SimpleQueue()
         self.signalled = False  # whether a signal has come
 
-    def put(self, mail: Mail) -> None:
+    def put(self, mail: int | Mail) -> None:
         """Adds mail, from any thread and from a signal's handler."""
         self.signalled = self.signalled or isinstance(mail, int)
         self._mail.put(mail)
 
-    def next(self, deadline: float | None) -> Mail | None:
+    def next(self, deadline: float | None) -> int | Mail | None:
         """The next mail, or None if there is none until `deadline` (of the monotonic clock)."""
         while True:
             left = math.inf if deadline is None else deadline - time.monotonic()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -34,7 +33,8 @@ def raised(entrypoint: Entrypoint, context: Context, error: BaseException) -> Ou
     """For an attempt that raised `error`, whatever it is."""
     job = context.job
     if isinstance(error, Cancelled):
-        return Outcome(status="cancelled", error=entry(job, error))
+        # `context.check()` raises it too where only the worker's time is over: nobody wants that job cancelled.
+        return interrupted(job, context) if context.interrupted else Outcome(status="cancelled", error=entry(job, error))
     if isinstance(error, (Retry, Hold)):
         if context.cancel_requested:
             return Outcome(status="cancelled", error=entry(job, error, _CANCEL_REQUESTED, error.reason))
@@ -97,13 +97,14 @@ def released(claim: Claim) -> Outcome:
     return Outcome(status="released")
 
 
-def interrupted(claim: Claim, context: Context | None) -> Outcome:
+def interrupted(job: Job, context: Context | None) -> Outcome:
     """For a job that still ran when its worker's time to stop was over."""
     reason = "the worker stopped while the job ran"
-    outcome = Outcome(status="retried", error=failure(claim.job, "Interrupted", reason))
     if context is not None and context.cancel_requested:
-        return replace(outcome, status="cancelled", error=failure(claim.job, "Cancelled", f"{_CANCEL_REQUESTED}; {reason}"))
-    return outcome
+        return Outcome(status="cancelled", error=failure(job, "Cancelled", f"{_CANCEL_REQUESTED}; {reason}"))
+    if context is not None:
+        context.put_back = True
+    return Outcome(status="retried", error=failure(job, "Interrupted", reason))
 
 
 def _failed(on_failure: OnFailure, error: str) -> Outcome:

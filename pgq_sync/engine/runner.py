@@ -83,7 +83,7 @@ class Runner:
         if isinstance(context, Attempt) and context.timed_out:
             entrypoint = self._registry.get(claim.job.entrypoint)
             return outcomes.given_up(entrypoint, context, context.blamed(JobTimeout()), time.monotonic() - context.started)
-        return outcomes.interrupted(claim, context)
+        return outcomes.interrupted(claim.job, context)
 
     def _plain(self, entrypoint: Entrypoint, claim: Claim, entered: Entered) -> Outcome:
         context = Context(claim.job, self._resources, self._enqueue)

@@ -10,9 +10,11 @@ import threading
 import time
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 
+from pgq_sync.engine.reservation import Reservation
 from pgq_sync.entrypoints.context import Context
-from pgq_sync.models import Claim, JobId, Outcome, Settlement
+from pgq_sync.models import Claim, Claimed, JobId, Outcome, Room, Settlement
 
 AHEAD = 0.2  # seconds of work to claim beyond the idle slots
 MOST = 1_000  # jobs in one claim, and claimed ahead
@@ -65,6 +67,7 @@ class Slots:
         self._batch_size = batch_size
         self._max_stuck = max_stuck
         self._waiting: queue.SimpleQueue[Claim | None] = queue.SimpleQueue()
+        self._reservation = Reservation(on_room)
         self._pool = ThreadPoolExecutor(size + max_stuck, thread_name_prefix="pgq-slot")
         self._lock = threading.Lock()  # of everything below
         self._slots = [Slot() for _ in range(size)]
@@ -80,19 +83,36 @@ class Slots:
         for slot in self._slots:
             self._pool.submit(self._serve, slot)
 
-    def hand(self, claims: Sequence[Claim]) -> None:
-        """Gives claimed jobs to the slots. Listener thread only."""
+    def hand(self, claimed: Claimed) -> None:
+        """Gives claimed jobs to the slots, and frees those that were reserved in vain. Listener thread only."""
         with self._lock:
-            self._handed += len(claims)
-        for claim in claims:
+            self._handed += len(claimed)
+        for claim in chain(self._reservation.fill(claimed.careful), claimed.plain):
             self._waiting.put(claim)
 
-    def room(self) -> int:
+    def room(self, quarantine: bool = False) -> Room:
         """How many jobs to claim now: for the idle slots, and ahead as far as jobs are short."""
         with self._lock:
             self._account()
             in_flight = self._handed - sum(slot.finished for slot in self._slots)
-            return min(len(self._slots) + self._ahead - in_flight, self._batch_size or MOST)
+            now = max(len(self._slots) - in_flight, self._reservation.kept)
+            most = self._batch_size or MOST
+            return Room(min(max(len(self._slots) + self._ahead - in_flight, now), most), min(now, most), quarantine)
+
+    def reserve(self) -> None:
+        """Has the next slot that finishes wait for a limited job, rather than take one that was claimed ahead."""
+        self._reservation.want()
+
+    def disown(self, claims: Sequence[Claim]) -> list[Claim]:
+        """Asks jobs that are no longer ours to stop; returns those that have not started, and will not."""
+        if not claims:
+            return []
+        lost = {(claim.job.id, claim.fence) for claim in claims}
+        for slot in self.running():
+            claim, context = slot.claim, slot.context
+            if claim is not None and context is not None and (claim.job.id, claim.fence) in lost:
+                context.cancelled.set()
+        return self._sort_out(lambda claim: (claim.job.id, claim.fence) in lost)
 
     def take_back(self, most: int | None = None) -> list[Claim]:
         """Claimed jobs that have not started, at most so many; they will not start here any more."""
@@ -110,16 +130,22 @@ class Slots:
 
     def withdraw(self, ids: Collection[JobId], outcome: Callable[[Claim], Outcome]) -> None:
         """Ends those of these jobs that have not started, with `outcome`."""
+        # In one go: whoever closes the slots finds each claim in the queue or settled.
+        self._sort_out(lambda claim: claim.job.id in ids, lambda claim: self._done(Settlement(claim, outcome(claim))))
+
+    def _sort_out(self, unwanted: Callable[[Claim], bool], drop: Callable[[Claim], None] = lambda claim: None) -> list[Claim]:
+        """Drops what is unwanted from the jobs that have not started, and returns it."""
+        dropped = []
         with self._lock:
-            if self._on_end is not None:
-                return  # nothing waits any more but the slots' own ends
-            for claim in self._take():
-                if claim.job.id in ids:
+            # Once closed, nothing waits any more but the slots' own ends.
+            for claim in self._take() if self._on_end is None else ():
+                if unwanted(claim):
                     self._handed -= 1
-                    # Under the lock: whoever closes the slots finds each claim in the queue or settled.
-                    self._done(Settlement(claim, outcome(claim)))
+                    drop(claim)
+                    dropped.append(claim)
                 else:
                     self._waiting.put(claim)
+        return dropped
 
     def running(self) -> list[Slot]:
         """The slots that run a job, and those that are stuck in one."""
@@ -161,6 +187,7 @@ class Slots:
             for _ in self._slots:
                 self._waiting.put(None)
             self._pool.shutdown(wait=False)
+        self._reservation.close()
         self._tell_end(on_end)
 
     def _tell_end(self, on_end: Callable[[], None]) -> None:
@@ -179,7 +206,7 @@ class Slots:
                 self._tell_end(closed)
 
     def _loop(self, slot: Slot) -> None:
-        while not slot.stuck and (claim := self._waiting.get()) is not None:
+        while not slot.stuck and (claim := (self._reservation.wanted and self._reservation.wait()) or self._waiting.get()):
             slot.since = started = time.monotonic()
             slot.claim = claim
             outcome = self._run(claim, slot.enter)

@@ -18,22 +18,25 @@ from pgq_sync.engine.completer import Completer
 from pgq_sync.engine.exit import stop_at_exit
 from pgq_sync.engine.identity import identify
 from pgq_sync.engine.keeper import Keeper
+from pgq_sync.engine.limits import LocalLimits, declare_limits
 from pgq_sync.engine.listener import Listener
-from pgq_sync.engine.mailbox import ENDED, EXHAUSTED, IDLE, Mailbox
+from pgq_sync.engine.mailbox import ENDED, EXHAUSTED, Mailbox
 from pgq_sync.engine.outcomes import released
 from pgq_sync.engine.runner import Produce, Runner
 from pgq_sync.engine.scheduler import Scheduler
+from pgq_sync.engine.shutdown import Shutdown
 from pgq_sync.engine.slots import Slots
 from pgq_sync.engine.threads import BackgroundThread
 from pgq_sync.engine.watchdog import Watchdog
 from pgq_sync.entrypoints.registry import Registry
 from pgq_sync.models import Claim, Outcome, Peers, QueueExecutionMode, Settlement
 from pgq_sync.settings import Settings
+from pgq_sync.storage.claiming import Claimer
 from pgq_sync.storage.store import Store
 
 logger = logging.getLogger("pgq_sync.engine")
 
-_LAST_WORDS = 1.0  # seconds that jobs get to notice that they were asked to stop
+_LAST_WORDS = 1.0  # seconds in which a thread ends that has nothing left to do
 _FLUSH = 10.0  # seconds to write the last outcomes
 
 
@@ -58,7 +61,8 @@ class WorkReport:
 class Worker:
     """Runs jobs; made by `PgQueuer.worker`, which documents the options.
 
-    A context manager: it starts on entering, and on leaving it stops and waits for running jobs.
+    A context manager: it starts on entering, and on leaving it stops and waits for running jobs. Should one of its threads
+    crash, it stops at once, and leaving the block raises the error.
     """
 
     def __init__(
@@ -76,17 +80,23 @@ class Worker:
         max_jobs: int | None,
         name: str | None,
     ) -> None:
-        self.info = identify(registry, name=name, queues=queues, entrypoints=entrypoints, slots=settings.concurrency)
+        self.info = identify(registry, settings, name=name, queues=queues, entrypoints=entrypoints)
         self._store = store
+        self._registry = registry
         self._settings = settings
-        self._mailbox = Mailbox()
-        self._started = self._stopped = False
+        self._mailbox = Mailbox[BaseException | str]()  # crashes, and the mailbox's words
+        self._started = self._stopped = self._runs = False
         self._stop_lock = threading.Lock()
-        self._idle = threading.Event()  # set when the last running job of a stopping worker has finished
+        self._crash: BaseException | None = None  # what a thread ended with
         self._report = WorkReport({})
 
-        self._listener = Listener(store, self.info, settings.poll_interval, mode, max_jobs, lambda: self._mailbox.put(ENDED))
-        self._completer = Completer(store, self.info.worker_id, self._listener.written)
+        worker_id = self.info.worker_id
+        limits = {name: limit for name, limit in registry.limited().items() if name in self.info.entrypoints}
+        self._listener = Listener(
+            *(store, self.info, LocalLimits(limits), settings.poll_interval, mode, max_jobs),
+            on_end=lambda: self._mailbox.put(ENDED),
+        )
+        self._completer = Completer(store, worker_id, self._listener.written)
         self._watchdog = Watchdog(lambda: self._mailbox.put(EXHAUSTED))
         self._runner = Runner(registry, store, resources, produce, settings.max_rescues, self._watchdog.expect)
         self._slots = Slots(
@@ -97,24 +107,21 @@ class Worker:
             batch_size=settings.batch_size,
             max_stuck=settings.max_stuck,
         )
-        self._listener.serve(self._slots, self._completer)
+        self._shutdown = Shutdown(self._mailbox, self._slots, self._runner, self._completer)
+        self._canceller = Canceller(self._completer.held, store, self._slots)
+        self._keeper = Keeper(store, self.info, settings.beat_interval, settings.retention, self._on_beat)
+        self._listener.serve(self._slots, self._completer, self._connected, self._canceller.look)
         self._watchdog.watch(self._slots)
-        requests = getattr(store, "cancel_requests", lambda ids: ())
-        self._canceller = Canceller(lambda: self._completer.claimed, requests, self._slots)
-        self._keeper = Keeper(
-            store, self.info, settings.beat_interval, settings.liveness_limit, settings.retention, self._on_beat
-        )
-        self._scheduler = Scheduler(store.schedules, registry)
-        loops = {
-            "listener": self._listener.run,
-            "completer": self._completer.run,
-            "keeper": self._keeper.run,
-            "watchdog": self._watchdog.run,
-            "canceller": self._canceller.run,
+        self._threads = {
+            "listener": BackgroundThread("pgq-listener", self._listener.run, self._crashed),
+            "completer": BackgroundThread("pgq-completer", self._completer.run, self._crashed),
+            "keeper": BackgroundThread("pgq-keeper", self._keeper.run, self._crashed),
+            "watchdog": BackgroundThread("pgq-watchdog", self._watchdog.run, self._crashed),
+            "canceller": BackgroundThread("pgq-canceller", self._canceller.run, self._crashed),
         }
+        self._scheduler = Scheduler(store.schedules, registry)
         if scheduler and mode is QueueExecutionMode.continuous:
-            loops["scheduler"] = self._scheduler.run
-        self._threads = {name: BackgroundThread(f"pgq-{name}", loop, self._crashed) for name, loop in loops.items()}
+            self._threads["scheduler"] = BackgroundThread("pgq-scheduler", self._scheduler.run, self._crashed)
 
     @property
     def listening(self) -> threading.Event:
@@ -136,18 +143,22 @@ class Worker:
         self._store.require_schema()
         self._keeper.register()
         try:
+            declare_limits(self._store.limits, self.info, self._registry)
             if "scheduler" in self._threads:
                 self._scheduler.declare()
         except BaseException:
-            self._keeper.deregister()
+            self._keeper.deregister(clean=True)
             raise
-        self._started = True
-        stop_at_exit(self)
-        self._slots.start()
-        for thread in self._threads.values():
-            thread.start()
-        served = ", ".join(self.info.entrypoints)
-        logger.info("worker %s started: %s slots, entrypoints %s", self.info.name, self.info.slots, served)
+        with self._stop_lock:
+            # A stop from another thread finds all of them started.
+            self._started = True
+            stop_at_exit(self)
+            self._slots.start()
+            for thread in self._threads.values():
+                thread.start()
+        logger.info(
+            "worker %s started: %s slots, entrypoints %s", self.info.name, self.info.slots, ", ".join(self.info.entrypoints)
+        )
 
     def request_stop(self) -> None:
         """Makes `run` stop; returns at once. May be called from a signal's handler."""
@@ -177,13 +188,14 @@ class Worker:
         Raises:
             The error of a thread that crashed, after an orderly stop.
         """
+        self._runs = True
         with self._mailbox.signals():
             self.start()
             reason = self._mailbox.next(None)
             with self._stop_lock:
                 report = self._stop(None)
-        if isinstance(reason, BaseException):
-            raise reason
+        if self._crash is not None:
+            raise self._crash
         # Whoever sent a signal meanwhile wants no other worker in its place.
         return replace(report, exhausted=reason == EXHAUSTED and not self._mailbox.signalled)
 
@@ -193,6 +205,8 @@ class Worker:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         self.stop()
+        if self._crash is not None and error is None:
+            raise self._crash
 
     def _stop(self, timeout: timedelta | float | None) -> WorkReport:
         if not self._started or self._stopped or os.getpid() != self.info.pid:
@@ -200,8 +214,7 @@ class Worker:
         self._stopped = True
         started = time.monotonic()
         self._stop_claiming()
-        self._slots.close(self._became_idle)
-        requeued = self._end_jobs(_seconds(timeout, self._settings.shutdown_timeout))
+        requeued = self._shutdown.end_jobs(_seconds(timeout, self._settings.shutdown_timeout))
         stuck = self._slots.stuck
         self._stop_threads()
         self._report = WorkReport(dict(self._completer.counts), requeued, stuck)
@@ -236,43 +249,8 @@ class Worker:
             if last in self._threads:
                 self._threads[last].stop()
                 self._threads[last].join(max(deadline - time.monotonic(), _LAST_WORDS))
-        self._keeper.deregister()
+        self._keeper.deregister(clean=self._completer.idle and not self._listener.in_doubt)
         self._store.close()
-
-    def _became_idle(self) -> None:
-        self._idle.set()
-        self._mailbox.put(IDLE)
-
-    def _wait_for_idle(self, seconds: float) -> bool:
-        """Waits for the running jobs, until the time is over or somebody is in a hurry."""
-        deadline = time.monotonic() + seconds
-        while not self._idle.is_set():
-            # In short waits: the thread in `run` may have taken the word that was meant for this one.
-            mail = self._mailbox.next(min(deadline, time.monotonic() + _LAST_WORDS))
-            if isinstance(mail, int) or time.monotonic() >= deadline:
-                break
-        return self._idle.is_set()
-
-    def _end_jobs(self, seconds: float) -> int:
-        """Waits for the running jobs, asks those that still run to stop, and settles what does not; tells how many are put back.
-
-        A thread that hangs beyond its job's timeout is not waited for.
-        """
-        if not self._wait_for_idle(seconds):
-            for slot in self._slots.running():
-                if slot.context is not None:
-                    slot.context.cancelled.set()
-            self._wait_for_idle(_LAST_WORDS)
-        requeued = []
-        for slot in self._slots.running():
-            if (claim := slot.claim) is not None:
-                context = slot.context
-                self._completer.put(Settlement(claim, self._runner.left_behind(claim, context)))
-                if context is None or not context.timed_out:
-                    requeued.append(claim.job.id)
-        if requeued:
-            logger.warning("put back %s jobs that still run: %s", len(requeued), requeued)
-        return len(requeued)
 
     def _settle(self, claims: Sequence[Claim], outcome: Callable[[Claim], Outcome]) -> None:
         for claim in claims:
@@ -290,8 +268,16 @@ class Worker:
             finally:
                 self._stop_lock.release()
 
+    def _connected(self, claimer: Claimer) -> None:
+        self._keeper.shown_by(exclusive=claimer.exclusive)
+
     def _crashed(self, thread: str, error: BaseException) -> None:
-        self._mailbox.put(error)
+        self._crash = error
+        if self._runs:
+            self._mailbox.put(error)
+        else:
+            # Nobody waits for mail: a worker without one of its threads would go on beating, and do nothing.
+            threading.Thread(target=self.stop, name="pgq-stop", daemon=True).start()
 
 
 def _seconds(timeout: timedelta | float | None, default: timedelta) -> float:

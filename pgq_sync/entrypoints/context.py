@@ -38,13 +38,15 @@ class Context:
             entrypoint is transactional.
     """
 
-    __slots__ = ("_cancelled", "_log", "cancel_requested", "enqueue", "job", "resources")
+    __slots__ = ("_cancelled", "_log", "cancel_requested", "enqueue", "interrupted", "job", "put_back", "resources")
 
     def __init__(self, job: Job, resources: MutableMapping[Any, Any], enqueue: Callable[..., Any]) -> None:
         self.job = job
         self.resources = resources
         self.enqueue = enqueue
-        self.cancel_requested = False  # by a person; a worker that stops asks its jobs to end as well
+        self.cancel_requested = False  # by a person
+        self.interrupted = False  # by the worker, which has no more time for it
+        self.put_back = False  # into the queue, since it stopped when it was asked to
         self._cancelled: threading.Event | None = None
         self._log: JobLog | None = None
 
@@ -101,6 +103,11 @@ class Context:
     def request_cancel(self) -> None:
         """Asks the job to stop, for good: it will not be tried again. From any thread."""
         self.cancel_requested = True
+        self.cancelled.set()
+
+    def interrupt(self) -> None:
+        """Asks the job to stop, for now: it goes back into the queue. From any thread."""
+        self.interrupted = True
         self.cancelled.set()
 
     def blamed(self, error: BaseException) -> BaseException:

@@ -6,7 +6,7 @@ import itertools
 import selectors
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from types import TracebackType
 from typing import Any
@@ -14,17 +14,25 @@ from typing import Any
 import msgspec
 import psycopg
 
-from pgq_sync.models import Claim, Job, Peers, WorkerInfo
-from pgq_sync.storage.connections import require_writable
+from pgq_sync.errors import StoreUnavailable
+from pgq_sync.models import Claim, Claimed, Job, Peers, Recovered, Room, WorkerInfo
+from pgq_sync.storage.careful import CarefulClaims
+from pgq_sync.storage.claiming import LocalLimits
+from pgq_sync.storage.connections import pooled, require_writable
 from pgq_sync.storage.failures import translated
-from pgq_sync.storage.lanes import Found, LaneMemory, claim_order, serving
+from pgq_sync.storage.lanes import Found, LaneMemory, Paused, claim_order, serving, stagger
 from pgq_sync.storage.names import Names
-from pgq_sync.storage.notifications import parse, subscribe
+from pgq_sync.storage.notifications import CANCEL, Notice, parse, subscribe, subscribe_own
 from pgq_sync.storage.statements import statements
 from pgq_sync.storage.store import Clock
 from pgq_sync.storage.waker import Waker
 
 BUSY_LOOK = 1.0  # seconds between two full looks while there is work
+PROBE = 60.0  # seconds between two notifications to itself
+_ECHO = 2.0  # seconds that such a one may take
+# A machine that is lost closes no connection: without these the server would believe in it, and in its worker, for hours.
+_KEEPALIVES = b"set tcp_keepalives_idle to 5; set tcp_keepalives_interval to 3; set tcp_keepalives_count to 3"
+_STATEMENTS = ("lanes", "claim", "own_session", "end_other_sessions", "recover")
 _fences = itertools.count(1)  # over all claimers of the process: a fence is never used again
 
 
@@ -37,6 +45,8 @@ class PostgresClaimer:
         worker: for whom to claim.
         clock: the time that decides what is due.
         poll_interval: how often to look without having been notified.
+        limits: what the worker itself knows of the limits.
+        on_cancel: called when somebody has asked jobs to end.
     """
 
     def __init__(
@@ -46,18 +56,29 @@ class PostgresClaimer:
         worker: WorkerInfo,
         clock: Clock,
         poll_interval: timedelta,
+        limits: LocalLimits,
+        on_cancel: Callable[[], None],
     ) -> None:
         self.peers = Peers()
+        self.exclusive = self.hears = False
+        self.wants_slot = False
         self._connection = connection
         self._names = names
-        self._sql = {name: statements(names)[name].encode() for name in ("lanes", "claim")}
+        self._sql = {name: statements(names)[name].encode() for name in _STATEMENTS}
         self._worker = worker
         self._clock = clock
         self._poll_interval = poll_interval.total_seconds()
-        self._lanes = LaneMemory(serving(worker.queues, worker.entrypoints))
+        serves = serving(worker.queues, worker.entrypoints)
+        self._lanes = LaneMemory(serves)
+        self._careful = CarefulClaims(connection, names, worker, clock, serves, limits)
+        self._paused = Paused()
+        self._turn = False  # whose turn it is among equals: the careful lanes' or the others'
         self._waker = Waker()
         self._heard: deque[str] = deque()
-        self._next_look = 0.0
+        self._next_look = self._next_probe = 0.0
+        self._on_cancel = on_cancel
+        self._own_channel = ""
+        self._echoed = False
 
     def __enter__(self) -> PostgresClaimer:
         self._selector = selectors.DefaultSelector()
@@ -78,12 +99,30 @@ class PostgresClaimer:
             # Binary results: bytes and timestamps arrive as they are.
             self._cursor = psycopg.Cursor(self._connection)
             self._cursor.format = psycopg.pq.Format.BINARY
-            # A claim whose commit is lost in a crash leaves the job queued, which is no loss.
-            self._connection.execute("set synchronous_commit to off")
-            # Every good plan of these statements has the same shape: to plan anew each time only adds to the latency.
-            self._connection.execute("set plan_cache_mode to force_generic_plan")
-            self._connection.add_notify_handler(lambda notification: self._heard.append(notification.payload))
-            subscribe(self._connection, self._names)
+            # Behind a pooler the next statement may run in another session: nothing can be heard, locked or set there.
+            self.hears = self.exclusive = not pooled(self._connection)
+            if self.exclusive:
+                self._own_session()
+                self._connection.execute(_KEEPALIVES)
+                # A claim whose commit is lost in a crash leaves the job queued, which is no loss.
+                self._connection.execute("set synchronous_commit to off")
+                # Every good plan of these statements has the same shape: to plan anew each time only adds to the latency.
+                self._connection.execute("set plan_cache_mode to force_generic_plan")
+                self._connection.add_notify_handler(lambda notification: self._take(notification.channel, notification.payload))
+                self._own_channel = subscribe_own(self._connection, subscribe(self._connection, self._names))
+                self.hears = self._echo()
+
+    def _own_session(self) -> None:
+        """Holds, for as long as this session lives, the lock by which others see that the worker lives."""
+        worker = {"worker_id": self._worker.worker_id}
+        self._connection.execute("set lock_timeout to '1s'")
+        try:
+            self._connection.execute(self._sql["own_session"], worker)
+        except psycopg.errors.LockNotAvailable:
+            # The server has not noticed yet that an earlier connection is lost, or a rescuer is just looking.
+            self._connection.execute(self._sql["end_other_sessions"], worker)
+            self._connection.execute(self._sql["own_session"], worker)
+        self._connection.execute("reset lock_timeout")
 
     def _close(self) -> None:
         self._selector.close()
@@ -101,16 +140,62 @@ class PostgresClaimer:
         except psycopg.Error:
             pass  # the connection is gone, and the statement with it
 
-    def claim(self, room: int, *, thorough: bool = False) -> Sequence[Claim]:
+    def claim(self, room: Room, *, thorough: bool = False) -> Claimed:
         with translated():
             self._hear()
             if thorough or time.monotonic() >= self._next_look:
                 self._look()
-            lanes = self._lanes.ready(time.monotonic())
-            if not lanes:
-                return ()
-            fence = next(_fences)
-            rows = self._cursor.execute(self._sql["claim"], self._claim_params(lanes, room, fence)).fetchall()
+            now = time.monotonic()
+            top = self._careful.top(now, room.quarantine)
+            if top is None:
+                self.wants_slot = False
+                return Claimed(self._claim(room.ahead, now))
+            claimed = self._claim_both(room, top, now)
+            if claimed.careful:
+                self._next_look = min(self._next_look, time.monotonic() + BUSY_LOOK)
+            return claimed
+
+    def recover(self, claims: Sequence[Claim]) -> Recovered:
+        params = {
+            "worker_id": self._worker.worker_id,
+            "ids": [claim.job.id for claim in claims],
+            "fences": [claim.fence for claim in claims],
+        }
+        with translated():
+            ours = {
+                job_id: known for job_id, known in self._connection.execute(self._sql["recover"], params) if job_id is not None
+            }
+        lost = [claim for claim in claims if not ours.get(claim.job.id)]
+        return Recovered(lost, complete=all(ours.values()))
+
+    @property
+    def held_back(self) -> bool:
+        return self._careful.held_back
+
+    def retry_limited(self) -> None:
+        self._careful.retry()
+
+    def _claim_both(self, room: Room, top: int, now: float) -> Claimed:
+        """Claims from both kinds of lanes, those with the larger priority first; equal ones take turns."""
+        others = max((key[2] for key in self._lanes.keys(now)), default=None)
+        self._turn = not self._turn
+        first = others is None or top > others or (top == others and self._turn)
+        plain: Sequence[Claim] = ()
+        if not first:
+            plain = self._claim(room.ahead, now)
+        now_left = Room(room.ahead, room.now - len(plain), room.quarantine)
+        self.wants_slot = now_left.now <= 0 and (others is None or top >= others)
+        careful = self._careful.claim(now_left, next(_fences), now)
+        if first:
+            plain = self._claim(room.ahead - len(careful), now)
+        return Claimed(plain, careful)
+
+    def _claim(self, room: int, now: float) -> Sequence[Claim]:
+        lanes = self._lanes.ready(now) if room > 0 else ()
+        if not lanes:
+            return ()
+        fence = next(_fences)
+        rows = self._cursor.execute(self._sql["claim"], self._claim_params(lanes, room, fence)).fetchall()
         claims = [Claim(Job(*row[:12]), fence, row[12]) for row in rows]
         self._lanes.claimed((claim.job for claim in claims), exhausted=len(claims) < room)
         # What these lanes hold next, what commits late and what was a moment too early a full look finds out soon.
@@ -129,30 +214,65 @@ class PostgresClaimer:
             self._waker.drain()
 
     def _next_time(self) -> float:
-        due = self._lanes.next_due()
-        return self._next_look if due is None else min(self._next_look, due)
+        times = (self._next_look, self._lanes.next_due(), self._careful.next_due())
+        return min(each for each in times if each is not None)
 
     def _look(self) -> None:
         rows = self._cursor.execute(self._sql["lanes"], {"now": self._clock()}).fetchall()
         require_writable(self._connection)
         # The time after the answer: counted from before the question, a deferred lane would be claimed too early.
         now = time.monotonic()
-        self._lanes.looked((Found((row[0], row[1], row[2]), row[3], row[4]) for row in rows), now)
+        rules = [row for row in rows if row[2] is None]
+        self._paused = Paused(frozenset((row[0], row[1]) for row in rules if row[3] is not None))
+        found = [Found((row[0], row[1], row[2]), row[3], row[4], row[5]) for row in rows if row[2] is not None]
+        going = [lane for lane in found if not self._paused.holds(*lane.key[:2])]
+        self._lanes.looked(self._careful.looked(going, frozenset(row[1] for row in rules if row[5]), now), now)
         self._next_look = now + self._poll_interval
+        if self.hears and now >= self._next_probe and not self._echo():
+            raise StoreUnavailable("the connection brings no notifications any more")
+
+    def _echo(self) -> bool:
+        """Whether a notification to itself arrives: a connection may be open, and answer, and yet bring none."""
+        self._next_probe = time.monotonic() + PROBE
+        self._echoed = False
+        self._connection.execute("select pg_notify(%s, '')", [self._own_channel])
+        # It comes with the answer, or nearly so.
+        if not self._echoed:
+            self._selector.select(_ECHO)
+            self._hear()
+        return self._echoed
 
     def _hear(self) -> None:
         # What came during a statement went to the handler. The rest is asked of libpq itself: `Connection.notifies`
         # takes a tenth of a millisecond to say that there is nothing, twice for each job that an idle worker starts.
         self._connection.pgconn.consume_input()
         while notification := self._connection.pgconn.notifies():
-            self._heard.append(notification.extra.decode(self._connection.info.encoding, "replace"))
+            self._take(notification.relname.decode(), notification.extra.decode(self._connection.info.encoding, "replace"))
         while self._heard:
+            now = time.monotonic()
             try:
-                look = self._lanes.notified(parse(self._heard.popleft()), self.peers, time.monotonic())
+                self._notified(parse(self._heard.popleft()), now)
             except ValueError:
-                look = time.monotonic()  # somebody else's message: it may mean anything
-            if look is not None:
-                self._next_look = min(self._next_look, look)
+                self._next_look = now  # somebody else's message: it may mean anything
+
+    def _take(self, channel: str, message: str) -> None:
+        if channel == self._own_channel:
+            self._echoed = True
+        else:
+            self._heard.append(message)
+
+    def _notified(self, notice: Notice, now: float) -> None:
+        if notice.kind == CANCEL:
+            self._on_cancel()
+            return
+        turn = now + stagger(notice.number, notice.jobs, self.peers)
+        if notice.lanes is None:
+            self._next_look = min(self._next_look, turn)
+            return
+        for lane in notice.lanes:
+            if not self._paused.holds(lane.queue, lane.entrypoint):
+                memory = self._careful if self._careful.concerns(lane.entrypoint) else self._lanes
+                memory.notified(lane, turn + lane.delay)
 
     def _claim_params(self, lanes: Sequence[tuple[tuple[str, str, int], Any]], room: int, fence: int) -> dict[str, Any]:
         return {

@@ -28,8 +28,13 @@ _SESSION = "set timezone to 'UTC'; set enable_seqscan to off; set plan_cache_mod
 class Connections(Protocol):
     """Gives out sessions for single statements, and direct connections to whoever wants one for itself."""
 
-    def session(self) -> AbstractContextManager[Session]:
-        """A session on a connection that nobody else uses meanwhile."""
+    def session(self, *, patient: bool = ...) -> AbstractContextManager[Session]:
+        """A session on a connection that nobody else uses meanwhile.
+
+        Args:
+            patient: wait for answers however long. So does everybody but the engine; and the engine when it enqueues for
+                a handler, since a rival's transaction may have to end first.
+        """
 
     def direct(self, *, listening: bool = False) -> psycopg.Connection[Any]:
         """Opens a connection in autocommit, to be closed by the caller.
@@ -50,7 +55,7 @@ class Connections(Protocol):
 
 
 class EngineConnections(Connections, Protocol):
-    """A worker's connections. `session` gives up a statement to which no answer comes; `close` leaves the others' alone."""
+    """A worker's connections. A session gives up a statement to which no answer comes; `close` leaves the source's alone."""
 
     def handler(self) -> AbstractContextManager[psycopg.Connection[Any]]:
         """A connection in autocommit for a handler's own statements.
@@ -69,8 +74,7 @@ class OwnPool:
     Args:
         settings: how large it is, and where to connect unless `dsn` says.
         dsn: the database.
-        answer_limit: the seconds after which the engine gives up a statement to which no answer comes. It is not for
-            producers, who may have to wait for a rival's transaction, nor for changes of the schema.
+        answer_limit: the seconds after which the engine gives up a statement to which no answer comes.
     """
 
     def __init__(self, settings: Settings, dsn: str | None = None, *, answer_limit: float = ANSWER_LIMIT) -> None:
@@ -84,10 +88,10 @@ class OwnPool:
         return "OwnPool()"
 
     @contextmanager
-    def session(self, answer_limit: float | None = None) -> Iterator[Session]:
+    def session(self, *, patient: bool = True) -> Iterator[Session]:
         with self._pool.connection() as connection:
-            # Set at each use, since the next one may be another's.
-            connection.answer_limit = answer_limit
+            # Set at each use: the last one may have been another's.
+            connection.answer_limit = None if patient else self._answer_limit
             yield PsycopgSession(connection)
 
     def direct(self, *, listening: bool = False) -> psycopg.Connection[Any]:
@@ -96,8 +100,7 @@ class OwnPool:
         return connect(self.dsn, "direct")
 
     def for_engine(self, *, handlers: int = 1) -> EngineConnections:
-        pool = _handlers_pool(handlers, lambda: self.dsn, self._probe)
-        return _Engine(self, lambda: self.session(self._answer_limit), pool, self._lent)
+        return _Engine(self, _handlers_pool(handlers, lambda: self.dsn, self._probe), self._lent)
 
     def close(self) -> None:
         self._pool.close()
@@ -120,7 +123,8 @@ class ForeignPool:
         self._lent: set[LazyPool] = set()
 
     @contextmanager
-    def session(self) -> Iterator[Session]:
+    def session(self, *, patient: bool = True) -> Iterator[Session]:
+        # Always patient: only connections of our own class can be told not to be.
         with self._pool.connection() as connection:
             # Not prepared: the session's settings are the caller's, so each plan must fit the table as it is now.
             yield PsycopgSession(connection, prepare=False)
@@ -131,17 +135,15 @@ class ForeignPool:
         return connect(self._parameters()[0], "direct")
 
     def for_engine(self, *, handlers: int = 1) -> EngineConnections:
-        # The sessions are without a limit: the connections are of the caller's class. Handlers get connections of
-        # their own, since the caller's pool may be small.
-        renewed = callable(self._pool.conninfo) or callable(self._pool.kwargs)
+        # Handlers get connections of their own, since the caller's pool may be small.
         pool = _handlers_pool(
             handlers,
             lambda: self._parameters()[0],
             lambda: self.direct().close(),
             options=lambda: self._parameters()[1],
-            afresh=renewed,
+            afresh=callable(self._pool.conninfo) or callable(self._pool.kwargs),
         )
-        return _Engine(self, self.session, pool, self._lent)
+        return _Engine(self, pool, self._lent)
 
     def close(self) -> None:
         """The pool is the caller's."""
@@ -161,7 +163,7 @@ class ForeignConnection:
         self._own: OwnPool | None = None
 
     @contextmanager
-    def session(self) -> Iterator[Session]:
+    def session(self, *, patient: bool = True) -> Iterator[Session]:
         if self._connection.closed:
             raise ConnectionError("the psycopg connection is closed: nothing was done")
         yield PsycopgSession(self._connection)
@@ -183,22 +185,21 @@ class ForeignConnection:
 
 
 class _Engine:
-    """EngineConnections beside `source`.
+    """EngineConnections.
 
     Args:
-        source: where direct connections come from.
-        session: what gives a session.
+        source: where all but the handlers' connections come from.
         handlers: the handlers' pool.
-        lent: where `source` notes the pools that it must close.
+        lent: where `source` finds the pools that it closes with its own.
     """
 
-    def __init__(
-        self, source: Connections, session: Callable[[], AbstractContextManager[Session]], handlers: LazyPool, lent: set[LazyPool]
-    ) -> None:
+    def __init__(self, source: Connections, handlers: LazyPool, lent: set[LazyPool]) -> None:
         self._source = source
-        self.session = session
         self._handlers = handlers
         self._lent = lent
+
+    def session(self, *, patient: bool = False) -> AbstractContextManager[Session]:
+        return self._source.session(patient=patient)
 
     def direct(self, *, listening: bool = False) -> psycopg.Connection[Any]:
         return self._source.direct(listening=listening)

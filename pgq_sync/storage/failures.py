@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from types import TracebackType
+from typing import Any
 
 import psycopg
 from psycopg import errors
@@ -59,6 +60,15 @@ def translated() -> AbstractContextManager[None]:
         SchemaError: a table, a column or a function is missing.
     """
     return _translated
+
+
+def lacks_partition(error: BaseException) -> bool:
+    """Whether a statement failed since history has no partition for the day; the error may be any driver's, as a
+    framework hands it on."""
+    cause: Any = getattr(error, "orig", None) or error.__cause__ or error
+    state = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
+    # A check that a row violates is named; that no partition takes it is the same error without a name.
+    return bool(state == "23514" and not cause.diag.constraint_name)
 
 
 def spoils_connection(error: Exception) -> bool:

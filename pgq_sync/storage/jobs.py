@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from datetime import timedelta
 
-from pgq_sync.models import JobRecord, RequeueResult
+from pgq_sync.models import CancelResult, DeleteResult, JobRecord, RequeueResult
 from pgq_sync.storage.store import Operations
 
 STATUSES = ("queued", "running", "held", "succeeded", "failed", "cancelled", "deleted")
+PURGEABLE = tuple(status for status in STATUSES if status != "running")
+_OLDEST = timedelta(days=36_500)
 
 
 class JobBook:
-    """Looks jobs up and puts them back. Every call checks its arguments before it reaches the store."""
+    """Looks jobs up, puts them back, ends and deletes them. Every call checks its arguments before it reaches the store."""
 
     def __init__(self, operations: Operations) -> None:
         self._operations = operations
@@ -35,9 +38,7 @@ class JobBook:
         """
         if status is not None and status not in STATUSES:
             raise ValueError(f"status={status!r}: {', '.join(STATUSES)} is accepted")
-        if limit < 1:
-            raise ValueError(f"limit={limit!r}: a whole number from 1 up is accepted")
-        return self._operations.find(status=status, entrypoint=entrypoint, queue=queue, limit=limit)
+        return self._operations.find(status=status, entrypoint=entrypoint, queue=queue, limit=_check_limit(limit))
 
     def count(self) -> Mapping[tuple[str, str], int]:
         """How many jobs there are by (entrypoint, status), those in history included."""
@@ -47,8 +48,23 @@ class JobBook:
         """From due to claimed: median, 95th and 99th percentile in seconds over the finished jobs; None without any."""
         return self._operations.latencies()
 
+    def held(self, limit: int = 25, entrypoint: str | None = None) -> list[JobRecord]:
+        """Jobs that wait for a person, the latest first.
+
+        Args:
+            limit: the most to return.
+            entrypoint: only those of this name.
+
+        Raises:
+            ValueError: the limit is not positive.
+        """
+        return self._operations.held(entrypoint=entrypoint, limit=_check_limit(limit))
+
     def requeue(self, ids: Iterable[int], *, reset_attempts: bool = True) -> RequeueResult:
         """Puts held jobs back, and failed ones that are still in history under new ids that name the old.
+
+        A failed job is put back once: after that it is the new one that may fail and be put back again. Requests to end
+        the job are forgotten.
 
         Args:
             ids: of the jobs.
@@ -57,9 +73,80 @@ class JobBook:
         Returns:
             What became of each id; a dedupe key that is taken blocks only its own job.
         """
-        if not isinstance(ids, Iterable):
-            raise TypeError(f"ids={ids!r} must be a list of job ids, not {type(ids).__name__}")
-        return self._operations.requeue([_check_id(job_id) for job_id in ids], reset_attempts=reset_attempts)
+        return self._operations.requeue(_check_ids(ids), reset_attempts=reset_attempts)
+
+    def cancel(self, ids: Iterable[int]) -> CancelResult:
+        """Ends jobs that are queued or held, which then never run, and asks running ones to end.
+
+        Those who run learn of it within a second of the commit; until they end they keep their slot, their limit and
+        their dedupe key.
+
+        Args:
+            ids: of the jobs.
+
+        Returns:
+            What became of each id.
+        """
+        return self._operations.cancel(_check_ids(ids))
+
+    def delete(self, ids: Iterable[int]) -> DeleteResult:
+        """Moves jobs that are queued or held to history as deleted, and removes finished ones from history.
+
+        Args:
+            ids: of the jobs; those of running ones are refused: `cancel` asks them to end.
+
+        Returns:
+            What became of each id.
+        """
+        return self._operations.delete(_check_ids(ids))
+
+    def purge(
+        self,
+        entrypoint: str | None = None,
+        status: str = "queued",
+        older_than: timedelta | None = None,
+        *,
+        plan: bool = False,
+    ) -> int:
+        """Deletes every job of a status: unfinished ones go to history as deleted, finished ones are removed from it.
+
+        Done in slices of 10,000, each a transaction of its own, unless the connection is in one. Jobs that somebody else
+        is about to claim or change are left.
+
+        Args:
+            entrypoint: only those of this name.
+            status: queued, held, succeeded, failed, cancelled or deleted.
+            older_than: only those that were enqueued, or have finished, so long ago; at most 36,500 days.
+            plan: only tell how many it would be.
+
+        Returns:
+            How many jobs were deleted.
+
+        Raises:
+            ValueError: jobs of this status cannot be purged, or older_than is negative or too long.
+        """
+        if status not in PURGEABLE:
+            hint = "; running ones end by `cancel`" if status == "running" else ""
+            raise ValueError(f"status={status!r}: {', '.join(PURGEABLE)} is accepted{hint}")
+        age = timedelta() if older_than is None else older_than
+        if not isinstance(age, timedelta):
+            raise TypeError(f"older_than={age!r} must be a timedelta, not {type(age).__name__}")
+        if not timedelta() <= age <= _OLDEST:
+            raise ValueError(f"older_than={age}: from 0 to {_OLDEST.days:,} days are accepted")
+        purge = self._operations.count_purgeable if plan else self._operations.purge
+        return purge(status, entrypoint=entrypoint, older_than=age)
+
+
+def _check_limit(limit: int) -> int:
+    if limit < 1:
+        raise ValueError(f"limit={limit!r}: a whole number from 1 up is accepted")
+    return limit
+
+
+def _check_ids(ids: object) -> list[int]:
+    if not isinstance(ids, Iterable):
+        raise TypeError(f"ids={ids!r} must be a list of job ids, not {type(ids).__name__}")
+    return [_check_id(job_id) for job_id in ids]
 
 
 def _check_id(job_id: object) -> int:

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta, timezone
 from itertools import chain
 
 from pgq_sync.models import Claim, Job, Peers
-from pgq_sync.storage.notifications import Notice
+from pgq_sync.storage.notifications import LaneNotice
 
 Key = tuple[str, str, int]  # queue, entrypoint, priority
 
@@ -30,6 +30,18 @@ class Found:
     key: Key
     earliest: datetime  # execute_after of its first job
     due_in: float  # seconds
+    quarantined: bool = False  # its jobs have been rescued more than once
+
+
+@dataclass(frozen=True, slots=True)
+class Paused:
+    """What is paused: queue and entrypoint, either of them empty for any."""
+
+    pairs: frozenset[tuple[str, str]] = frozenset()
+
+    def holds(self, queue: str, entrypoint: str) -> bool:
+        """Whether nothing is to be claimed from there."""
+        return bool(self.pairs) and not self.pairs.isdisjoint([(queue, entrypoint), (queue, ""), ("", entrypoint)])
 
 
 class LaneMemory:
@@ -61,33 +73,42 @@ class LaneMemory:
                 else:
                     self._due[lane.key] = now + lane.due_in
 
-    def notified(self, notice: Notice, peers: Peers, now: float) -> float | None:
-        """Takes over what a notification says.
-
-        Returns:
-            When to take a full look, if the notification names no lanes; else None.
-        """
-        turn = now + stagger(notice.number, notice.jobs, peers)
-        if notice.lanes is None:
-            return turn
-        for lane in notice.lanes:
-            if self._serves(lane.queue, lane.entrypoint):
-                key = (lane.queue, lane.entrypoint, lane.priority)
-                self._due[key] = min(self._due.get(key, turn + lane.delay), turn + lane.delay)
-                if key in self._bounds:
-                    self._bounds[key] = min(self._bounds[key], lane.earliest)
-        return None
+    def notified(self, lane: LaneNotice, due: float) -> None:
+        """Takes over what a notification says of a lane: that there will be something in it at `due`."""
+        if self._serves(lane.queue, lane.entrypoint):
+            key = (lane.queue, lane.entrypoint, lane.priority)
+            self._due[key] = min(self._due.get(key, due), due)
+            if key in self._bounds:
+                self._bounds[key] = min(self._bounds[key], lane.earliest)
 
     def ready(self, now: float) -> Sequence[tuple[Key, datetime]]:
         """The lanes worth a claim now, with their bounds: larger priority first, equal ones in a new order each time."""
-        for key in [key for key, due in self._due.items() if due <= now]:
-            del self._due[key]
-            self._ready[key] = None
         self._rotation += 1
-        keys = list(self._ready)
+        keys = list(self.keys(now))
         start = self._rotation % len(keys) if keys else 0
         ordered = sorted(chain(keys[start:], keys[:start]), key=lambda key: -key[2])
         return [(key, self._bounds.get(key, EARLIEST)) for key in ordered]
+
+    def keys(self, now: float) -> Iterable[Key]:
+        """The lanes worth a claim now, in no order."""
+        for key in [key for key, due in self._due.items() if due <= now]:
+            del self._due[key]
+            self._ready[key] = None
+        return self._ready
+
+    def postponed(self) -> Mapping[Key, float]:
+        """The lanes worth a claim later, and when."""
+        return dict(self._due)
+
+    def forget(self, key: Key) -> None:
+        """Takes a lane for empty."""
+        self._ready.pop(key, None)
+
+    def postpone(self, key: Key, until: float) -> None:
+        """Takes a lane that was believed not to be empty for not worth a claim before `until`."""
+        if key in self._ready or key in self._due:
+            self._ready.pop(key, None)
+            self._due[key] = until
 
     def claimed(self, jobs: Iterable[Job], *, exhausted: bool) -> None:
         """Takes over what a claim brought; `exhausted` where it brought less than there was room for."""

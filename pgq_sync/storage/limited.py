@@ -5,6 +5,7 @@ Knows no SQL. The limit is of silence, not of time: a statement may take long wh
 
 from __future__ import annotations
 
+import selectors
 import time
 from typing import Any, TypeVar
 
@@ -14,6 +15,7 @@ from psycopg.pq import TransactionStatus
 
 ANSWER_LIMIT = 30.0  # seconds: no statement of the engine takes as long, unless it waits for a lock
 _CANCEL_LIMIT = 2.0  # seconds
+_MOMENT = 0.05  # seconds: less than psycopg waits before it resumes without need
 _Result = TypeVar("_Result")
 
 
@@ -32,22 +34,27 @@ class LimitedConnection(psycopg.Connection[Any]):
         return super().wait(gen, *args, **kwargs)
 
     def _limited(self, gen: PQGen[_Result], limit: float) -> PQGen[_Result]:
-        """`gen`, which psycopg resumes when the socket is ready, and with 0 a few times a second when it is not."""
-        silent_since = None
+        """`gen`, which psycopg resumes as soon as the socket is ready, and some times a second where it is not."""
         try:
             wanted = next(gen)
+            resumed = heard = time.monotonic()
             while True:
                 ready = yield wanted
-                if ready:
-                    silent_since = None
-                elif silent_since is None:
-                    silent_since = time.monotonic()
-                elif time.monotonic() - silent_since >= limit and self._owes_an_answer():
+                paused, resumed = resumed, time.monotonic()
+                if ready and (resumed - paused < _MOMENT or self._is_ready(wanted)):
+                    heard = resumed
+                elif resumed - heard >= limit and self._owes_an_answer():
                     raise self._given_up(limit)
                 wanted = gen.send(ready)
         except StopIteration as end:
             result: _Result = end.value
             return result
+
+    def _is_ready(self, wanted: int) -> bool:
+        # Before version 3.2.11, psycopg's C code calls the socket ready when it only did not want to wait any longer.
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.pgconn.socket, wanted)
+            return bool(selector.select(0))
 
     def _owes_an_answer(self) -> bool:
         # Not so while it waits for notifications.

@@ -6,28 +6,28 @@ One lock guards everything; public methods take it, those with an underscore exp
 from __future__ import annotations
 
 import dataclasses
-import heapq
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from typing import Any
 from uuid import UUID
 
 from pgq_sync.errors import DuplicateJob
 from pgq_sync.models import (
-    Claim,
+    Beat,
     JobId,
     OnConflict,
-    Peers,
+    Rescued,
     Settled,
     Settlement,
     WorkerInfo,
 )
+from pgq_sync.storage.claiming import LocalLimits
 from pgq_sync.storage.intake import CheckedJob
-from pgq_sync.storage.lanes import Key, claim_order
 from pgq_sync.storage.memory_claimer import MemoryClaimer
+from pgq_sync.storage.memory_limits import MemoryLimits
 from pgq_sync.storage.memory_operations import MemoryOperations
 from pgq_sync.storage.memory_rows import MemoryRow, new_row
 from pgq_sync.storage.memory_schedules import MemorySchedules
@@ -36,6 +36,8 @@ from pgq_sync.storage.store import OWN, Clock
 from pgq_sync.storage.transactions import MemoryTransaction
 
 _MOST_ERRORS = 100  # of one job
+_GIVEN_UP = timedelta(minutes=10)  # of silence, after which a worker is dead though its claimer is open
+_UNCLAIMED: dict[str, Any] = {"status": "queued", "worker_id": None, "fence": None, "claimed_at": None}
 
 
 class MemoryStore:
@@ -48,6 +50,7 @@ class MemoryStore:
     def __init__(self, clock: Clock | None = None) -> None:
         self._state = MemoryState(clock)
         self.schedules = MemorySchedules(self, self._state.now)
+        self.limits = MemoryLimits(self._state)
 
     def for_engine(self, *, handlers: int = 1) -> MemoryStore:
         return self
@@ -62,6 +65,13 @@ class MemoryStore:
     def intake(self, connection: Any = OWN) -> Iterator[MemoryStore]:
         """The store itself; a connection changes nothing here, so that code under test may pass the one it has."""
         yield self
+
+    def cancel_requests(self, ids: Sequence[int]) -> set[JobId]:
+        with self._state.lock:
+            return self._state.requests.intersection(map(JobId, ids))
+
+    def end_cancelled(self) -> int:
+        return self.operations().end_requested()
 
     @contextmanager
     def transaction(self) -> Iterator[MemoryTransaction]:
@@ -117,8 +127,10 @@ class MemoryStore:
         return row.id
 
     @contextmanager
-    def claimer(self, worker: WorkerInfo, poll_interval: timedelta) -> Iterator[MemoryClaimer]:
-        claimer = MemoryClaimer(self, worker)
+    def claimer(
+        self, worker: WorkerInfo, poll_interval: timedelta, limits: LocalLimits, on_cancel: Callable[[], None]
+    ) -> Iterator[MemoryClaimer]:
+        claimer = MemoryClaimer(self._state, worker, limits)
         with self._state.lock:
             self._state.claimers.append(claimer)
         try:
@@ -127,59 +139,7 @@ class MemoryStore:
             with self._state.lock:
                 self._state.claimers.remove(claimer)
 
-    def claim_for(self, worker: WorkerInfo, serves: Callable[[str, str], bool], room: int) -> list[Claim]:
-        """What `MemoryClaimer.claim` does, with the whole store at hand."""
-        with self._state.lock:
-            now, fence = self._state.now(), self._state.next_fence()
-            lanes = sorted((lane for lane in self._state.lanes if serves(*lane[:2])), key=lambda lane: -lane[2])
-            # Served lanes of equal priority take turns, as in PostgreSQL.
-            self._state.lanes = defaultdict(
-                list, dict([*list(self._state.lanes.items())[1:], *list(self._state.lanes.items())[:1]])
-            )
-            ids: list[JobId] = []
-            for lane in lanes:
-                while len(ids) < room and (job_id := self._pop_due(lane, now)) is not None:
-                    ids.append(job_id)
-            claims = [self._claim_one(job_id, worker.worker_id, fence, now) for job_id in ids]
-            return sorted(claims, key=claim_order)
-
-    def _pop_due(self, lane: Key, now: datetime) -> JobId | None:
-        heap = self._state.lanes[lane]
-        while heap:
-            due, job_id = heap[0]
-            row = self._state.jobs.get(job_id)
-            stale = row is None or row.status != "queued" or row.execute_after != due or row.lane != lane
-            if not stale and due > now:
-                return None
-            heapq.heappop(heap)
-            if not stale:
-                return job_id
-        del self._state.lanes[lane]
-        return None
-
-    def _claim_one(self, job_id: JobId, worker_id: UUID, fence: int, now: datetime) -> Claim:
-        row = self._state.jobs[job_id]
-        if row.dedupe_until == "started":
-            self._state.free_key(row)
-        row = self._state.jobs[job_id] = dataclasses.replace(
-            row,
-            status="running",
-            attempt=row.attempt + 1,
-            worker_id=worker_id,
-            fence=fence,
-            claimed_at=now,
-            dedupe_until=None if row.dedupe_until == "started" else row.dedupe_until,
-        )
-        return Claim(row.job, fence, row.rescues)
-
-    def next_due(self, serves: Callable[[str, str], bool]) -> float | None:
-        """In how many seconds the next served job is due; None if there is none."""
-        with self._state.lock:
-            now = self._state.now()
-            dues = [heap[0][0] for lane, heap in self._state.lanes.items() if heap and serves(*lane[:2])]
-            return min(((due - now).total_seconds() for due in dues), default=None)
-
-    def settle(self, worker_id: UUID, settlements: Sequence[Settlement]) -> Settled:
+    def settle(self, worker_id: UUID, settlements: Sequence[Settlement], *, again: bool = False) -> Settled:
         written, lost = [], []
         with self._state.lock:
             for each in settlements:
@@ -203,12 +163,9 @@ class MemoryStore:
         self._state.put(
             dataclasses.replace(
                 row,
-                status="held" if outcome.status == "held" else "queued",
+                **(_UNCLAIMED | {"status": "held" if outcome.status == "held" else "queued"}),
                 attempt=row.attempt - (outcome.status == "released"),
                 execute_after=now + outcome.delay if outcome.status == "retried" else row.execute_after,
-                worker_id=None,
-                fence=None,
-                claimed_at=None,
                 errors=errors[-_MOST_ERRORS:],
             )
         )
@@ -220,13 +177,65 @@ class MemoryStore:
             started_at = known.started_at if known else now
             self._state.workers[worker.worker_id] = dataclasses.replace(worker, started_at=started_at, beat_at=now)
 
-    def beat(self, worker: WorkerInfo, liveness_limit: timedelta) -> Peers:
-        self.register(worker)
-        return Peers()  # one process: nobody to take turns with
-
-    def deregister(self, worker_id: UUID) -> None:
+    def beat(self, worker: WorkerInfo) -> Beat:
         with self._state.lock:
-            self._state.workers.pop(worker_id, None)
+            now, known = self._state.now(), self._state.workers.get(worker.worker_id)
+            silence = (now - known.beat_at).total_seconds() if known and known.beat_at else None
+            self.register(worker)
+            others = [each for each in self._state.workers.values() if each.worker_id != worker.worker_id]
+            silences = [each.beat_at + each.liveness_limit - now for each in others if each.beat_at]
+        # One process: nobody to take turns with.
+        return Beat(silence=silence, overdue_in=min((left.total_seconds() for left in silences), default=None))
+
+    def rescue(self, worker: WorkerInfo, *, thorough: bool = False) -> Sequence[Rescued]:
+        with self._state.lock:
+            dead = self._dead(worker, thorough)
+            rescued = [Rescued(name, self._take_over(worker_id, name)) for worker_id, name in dead.items()]
+            for worker_id in dead:
+                self._state.workers.pop(worker_id, None)
+            self._state.wake()
+            return rescued
+
+    def _dead(self, rescuer: WorkerInfo, thorough: bool) -> dict[UUID, str]:
+        now, workers = self._state.now(), self._state.workers
+        if rescuer.worker_id not in workers or _silent(workers[rescuer.worker_id], now):
+            return {}  # nobody is taken for dead by one who was silent himself
+        alive = {claimer.worker_id for claimer in self._state.claimers}
+        dead = {
+            each.worker_id: each.name
+            for each in workers.values()
+            if each.worker_id != rescuer.worker_id and _silent(each, now)
+            if each.worker_id not in alive or (each.beat_at and each.beat_at + _GIVEN_UP <= now)
+        }
+        return dead | self._unknown(now - rescuer.liveness_limit, alive) if thorough else dead
+
+    def _unknown(self, until: datetime, alive: Collection[UUID]) -> dict[UUID, str]:
+        """Those who have claimed jobs until then, and are not registered."""
+        claimed = {row.worker_id for row in self._state.jobs.values() if row.claimed_at is not None and row.claimed_at <= until}
+        return {each: str(each) for each in claimed if each and each not in self._state.workers and each not in alive}
+
+    def _take_over(self, worker_id: UUID, name: str) -> int:
+        rows = [row for row in self._state.jobs.values() if row.status == "running" and row.worker_id == worker_id]
+        for row in rows:
+            error = {"attempt": row.attempt, "type": "WorkerDied", "worker_id": str(worker_id)}
+            error["message"] = f"worker {name} gave no sign of life any more"
+            self._state.put(
+                dataclasses.replace(
+                    row,
+                    **_UNCLAIMED,
+                    attempt=row.attempt - 1,
+                    rescues=row.rescues + 1,
+                    errors=(*row.errors, error)[-_MOST_ERRORS:],
+                )
+            )
+        return len(rows)
+
+    def deregister(self, worker_id: UUID, *, clean: bool = True) -> None:
+        with self._state.lock:
+            info = self._state.workers.pop(worker_id, None)
+            if info is not None and not clean:
+                long_ago = datetime.min.replace(tzinfo=timezone.utc) + timedelta(days=1)
+                self._state.workers[worker_id] = dataclasses.replace(info, state="stopping", beat_at=long_ago)
 
     def workers(self) -> list[WorkerInfo]:
         with self._state.lock:
@@ -237,3 +246,7 @@ class MemoryStore:
             limit = self._state.now() - retention
             for row in [row for row in self._state.history.values() if row.finished_at and row.finished_at < limit]:
                 del self._state.history[row.id]
+
+
+def _silent(worker: WorkerInfo, now: datetime) -> bool:
+    return worker.beat_at is not None and worker.beat_at + worker.liveness_limit <= now

@@ -2,33 +2,47 @@
 
 from __future__ import annotations
 
+import dataclasses
+import heapq
+import sys
 import threading
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import datetime
 
-from pgq_sync.models import Claim, Peers, WorkerInfo
-from pgq_sync.storage.lanes import serving
-
-Serves = Callable[[str, str], bool]
-
-
-class Claimable(Protocol):
-    """The store in memory, as its claimers use it."""
-
-    def claim_for(self, worker: WorkerInfo, serves: Serves, room: int) -> list[Claim]: ...
-
-    def next_due(self, serves: Serves) -> float | None: ...
+from pgq_sync.models import Claim, Claimed, JobId, Peers, Recovered, Room, WorkerInfo
+from pgq_sync.storage.claiming import LocalLimits
+from pgq_sync.storage.lanes import claim_order, serving
+from pgq_sync.storage.limit_rows import ANY, LimitRow
+from pgq_sync.storage.memory_rows import MemoryKey
+from pgq_sync.storage.memory_state import MemoryState
 
 
 class MemoryClaimer:
-    """Claims for one worker. Unlike PostgreSQL's it needs neither notifications nor polls: the store wakes it."""
+    """Claims for one worker. Methods with an underscore expect the state's lock to be held.
 
-    def __init__(self, store: Claimable, worker: WorkerInfo) -> None:
+    Args:
+        state: of the store.
+        worker: for whom.
+        limits: what the worker itself knows of the limits.
+    """
+
+    def __init__(self, state: MemoryState, worker: WorkerInfo, limits: LocalLimits) -> None:
         self.peers = Peers()
-        self._store = store
+        self.wants_slot = False
+        self.exclusive = self.hears = True
+        self.worker_id = worker.worker_id
+        self._state = state
         self._worker = worker
+        self._limits = limits
         self._serves = serving(worker.queues, worker.entrypoints)
         self._event = threading.Event()
+        # Lanes whose due jobs wait for a limit or a slot, with the seconds until it is worth another look; None: until woken.
+        self._waiting: dict[MemoryKey, float | None] = {}
+
+    @property
+    def held_back(self) -> bool:
+        return any(self._limited(entrypoint) for _, entrypoint, _, _ in self._waiting)
 
     def arm(self) -> None:
         self._event.clear()
@@ -40,9 +54,124 @@ class MemoryClaimer:
     def cancel(self) -> None:
         """A claim here waits for nothing."""
 
-    def claim(self, room: int, *, thorough: bool = False) -> Sequence[Claim]:
-        return self._store.claim_for(self._worker, self._serves, room)
+    def retry_limited(self) -> None:
+        """Every claim here looks everywhere."""
 
     def wait(self, *, for_room: bool = False) -> None:
-        due = None if for_room else self._store.next_due(self._serves)
-        self._event.wait(None if due is None else max(due, 0.0))
+        self._event.wait(None if for_room else self._next_due())
+
+    def recover(self, claims: Sequence[Claim]) -> Recovered:
+        """Nothing is lost here on the way; somebody may have rescued this worker's jobs, though."""
+        with self._state.lock:
+            return Recovered([claim for claim in claims if not self._holds(claim)])
+
+    def claim(self, room: Room, *, thorough: bool = False) -> Claimed:
+        with self._state.lock:
+            now, fence = self._state.now(), self._state.next_fence()
+            plain: list[Claim] = []
+            careful: list[Claim] = []
+            self._waiting.clear()
+            for lane in self._lanes():
+                taken = len(plain) + len(careful)
+                if lane[3] or self._limited(lane[1]):
+                    if lane[3] and (not room.quarantine or any(claim.rescues >= 2 for claim in careful)):
+                        self._waiting[lane] = None
+                    else:
+                        careful += self._claim_carefully(lane, min(room.now, room.ahead) - taken, fence, now)
+                else:
+                    plain += self._claim(lane, room.ahead - taken, fence, now)
+            self.wants_slot = bool(self._waiting) and room.now <= len(plain) + len(careful)
+            return Claimed(sorted(plain, key=claim_order), sorted(careful, key=claim_order))
+
+    def _lanes(self) -> list[MemoryKey]:
+        """The served lanes in the order in which to claim; those of equal priority take turns, as in PostgreSQL."""
+        lanes = self._state.lanes
+        if lanes:
+            first = next(iter(lanes))
+            self._state.lanes = defaultdict(list, {**{lane: lanes[lane] for lane in lanes if lane != first}, first: lanes[first]})
+        return sorted(filter(self._serves_now, lanes), key=lambda lane: -lane[2])
+
+    def _serves_now(self, lane: MemoryKey) -> bool:
+        queue, entrypoint, _, _ = lane
+        return self._serves(queue, entrypoint) and not self._state.paused(entrypoint, queue)
+
+    def _limited(self, entrypoint: str) -> bool:
+        row = self._state.limits.get((entrypoint, ANY))
+        return entrypoint in self._limits.names or bool(row and (row.concurrency_limit or row.requests_per_second))
+
+    def _claim_carefully(self, lane: MemoryKey, room: int, fence: int, now: datetime) -> list[Claim]:
+        row = self._state.limits.get((lane[1], ANY)) or LimitRow(entrypoint=lane[1], queue=ANY)
+        allowed = min(room, self._limits.room(lane[1]), self._fleet_room(row, now), 1 if lane[3] else room)
+        claims = self._claim(lane, allowed, fence, now)
+        self._limits.take(lane[1], len(claims))
+        tokens = row.tokens_at(now)
+        if tokens is not None and claims:
+            row = self._state.limits[lane[1], ANY] = dataclasses.replace(row, tokens=tokens - len(claims), refilled_at=now)
+        if self._peek_due(lane, now) is not None:
+            self._waiting[lane] = self._limits.next_room(lane[1]) or _next_token(row, now)
+        return claims
+
+    def _fleet_room(self, row: LimitRow, now: datetime) -> int:
+        """How many more of the entrypoint's jobs its limit leaves."""
+        tokens = row.tokens_at(now)
+        room = sys.maxsize if tokens is None else int(tokens + 1e-6)
+        if row.concurrency_limit:
+            jobs = self._state.jobs.values()
+            running = sum(job.status == "running" and job.entrypoint == row.entrypoint for job in jobs)
+            room = min(room, row.concurrency_limit - running)
+        return room
+
+    def _claim(self, lane: MemoryKey, room: int, fence: int, now: datetime) -> list[Claim]:
+        claims: list[Claim] = []
+        while len(claims) < room and (job_id := self._peek_due(lane, now)) is not None:
+            heapq.heappop(self._state.lanes[lane])
+            claims.append(self._claim_one(job_id, fence, now))
+        return claims
+
+    def _peek_due(self, lane: MemoryKey, now: datetime) -> JobId | None:
+        """The first due job of a lane; entries that are outdated are dropped on the way."""
+        heap = self._state.lanes[lane]
+        while heap:
+            due, job_id = heap[0]
+            row = self._state.jobs.get(job_id)
+            if row is not None and (row.status, row.execute_after, row.lane) == ("queued", due, lane):
+                return job_id if due <= now else None
+            heapq.heappop(heap)
+        del self._state.lanes[lane]
+        return None
+
+    def _claim_one(self, job_id: JobId, fence: int, now: datetime) -> Claim:
+        row = self._state.jobs[job_id]
+        if row.dedupe_until == "started":
+            self._state.free_key(row)
+        row = self._state.jobs[job_id] = dataclasses.replace(
+            row,
+            status="running",
+            attempt=row.attempt + 1,
+            worker_id=self.worker_id,
+            fence=fence,
+            claimed_at=now,
+            dedupe_until=None if row.dedupe_until == "started" else row.dedupe_until,
+        )
+        return Claim(row.job, fence, row.rescues)
+
+    def _holds(self, claim: Claim) -> bool:
+        row = self._state.jobs.get(claim.job.id)
+        return row is not None and (row.status, row.worker_id, row.fence) == ("running", self.worker_id, claim.fence)
+
+    def _next_due(self) -> float | None:
+        """In how many seconds the next served job is due, as far as nothing else holds it back."""
+        with self._state.lock:
+            now = self._state.now()
+            lanes = {lane: heap for lane, heap in self._state.lanes.items() if heap and self._serves_now(lane)}
+            dues = [(heap[0][0] - now).total_seconds() for lane, heap in lanes.items() if lane not in self._waiting]
+            dues += [seconds for seconds in self._waiting.values() if seconds is not None]
+        return max(min(dues), 0.0) if dues else None
+
+
+def _next_token(row: LimitRow, now: datetime) -> float | None:
+    """In how many seconds there will be a token; None where it is not for the lack of one that jobs wait."""
+    tokens = row.tokens_at(now)
+    if tokens is None or row.requests_per_second is None or tokens >= 1:
+        return None
+    return (1 - tokens) / row.requests_per_second

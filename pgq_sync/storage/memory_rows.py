@@ -10,7 +10,8 @@ from uuid import UUID
 
 from pgq_sync.models import Job, JobId, JobRecord
 from pgq_sync.storage.intake import CheckedJob
-from pgq_sync.storage.lanes import Key
+
+MemoryKey = tuple[str, str, int, bool]  # queue, entrypoint, priority, whether in quarantine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,10 +38,11 @@ class MemoryRow:
     errors: tuple[Any, ...] = ()
     result: str | None = None
     requeued_from: JobId | None = None
+    requeued_as: JobId | None = None
 
     @property
-    def lane(self) -> Key:
-        return (self.queue, self.entrypoint, self.priority)
+    def lane(self) -> MemoryKey:
+        return (self.queue, self.entrypoint, self.priority, self.rescues >= 2)
 
     @property
     def job(self) -> Job:
@@ -74,6 +76,7 @@ class MemoryRow:
             errors=list(self.errors),
             result=_loads(self.result),
             requeued_from=self.requeued_from,
+            requeued_as=self.requeued_as,
         )
 
 

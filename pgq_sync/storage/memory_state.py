@@ -8,13 +8,20 @@ import itertools
 import threading
 from collections import defaultdict
 from datetime import datetime, timezone
+from typing import Protocol
 from uuid import UUID
 
 from pgq_sync.models import JobId, WorkerInfo
-from pgq_sync.storage.lanes import Key
-from pgq_sync.storage.memory_rows import MemoryRow
+from pgq_sync.storage.limit_rows import ANY, LimitRow
+from pgq_sync.storage.memory_rows import MemoryKey, MemoryRow
 from pgq_sync.storage.store import Clock
 from pgq_sync.storage.waker import Wakeable
+
+
+class MemoryListener(Wakeable, Protocol):
+    """A claimer, as long as it is open: its worker lives."""
+
+    worker_id: UUID
 
 
 class MemoryState:
@@ -29,10 +36,13 @@ class MemoryState:
         self.jobs: dict[JobId, MemoryRow] = {}
         self.history: dict[JobId, MemoryRow] = {}
         self.keys: dict[str, JobId] = {}  # dedupe keys that guard an unfinished job
-        # Heaps by (execute_after, id). An entry whose job is no longer queued for that time is skipped when it comes up.
-        self.lanes: defaultdict[Key, list[tuple[datetime, JobId]]] = defaultdict(list)
+        # Heaps by (execute_after, id), those of jobs in quarantine apart. An entry whose job is no longer queued for that
+        # time is skipped when it comes up.
+        self.lanes: defaultdict[MemoryKey, list[tuple[datetime, JobId]]] = defaultdict(list)
+        self.limits: dict[tuple[str, str], LimitRow] = {}  # by (entrypoint, queue)
+        self.requests: set[JobId] = set()  # jobs that were asked to end
         self.workers: dict[UUID, WorkerInfo] = {}
-        self.claimers: list[Wakeable] = []
+        self.claimers: list[MemoryListener] = []
         self._clock = clock
         self._ids = itertools.count(1)
         self._fences = itertools.count(1)
@@ -69,6 +79,11 @@ class MemoryState:
         """Lets others enqueue under the job's dedupe key again."""
         if row.dedupe_key is not None and self.keys.get(row.dedupe_key) == row.id:
             del self.keys[row.dedupe_key]
+
+    def paused(self, entrypoint: str, queue: str) -> bool:
+        """Whether jobs of this entrypoint in this queue are not to be claimed."""
+        rows = (self.limits.get(key) for key in ((entrypoint, ANY), (ANY, queue), (entrypoint, queue)))
+        return any(row is not None and row.paused_at is not None for row in rows)
 
     def wake(self) -> None:
         """Has every claimer look."""

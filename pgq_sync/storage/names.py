@@ -14,7 +14,8 @@ from pgq_sync.errors import ConfigError
 TABLES = ("job", "history", "worker", "schedule", "limit", "cancel", "progress", "watch", "version")
 FUNCTIONS = ("channel", "announce", "announce_insert", "enqueue", "enqueue_many", "maintain")
 LOCAL = (  # live in their table's schema, and are therefore named without one
-    *("job_ready", "job_running", "job_dedupe", "job_announce", "history_id", "history_failed"),
+    *("job_ready", "job_quarantine", "job_running", "job_held", "job_dedupe", "job_announce"),
+    *("history_id", "history_failed"),
     *("job_check", "history_status_check", "worker_state_check", "schedule_missed_check"),
     *("version_row_check", "version_durability_check"),
 )
@@ -80,6 +81,7 @@ class Names:
             "channel_literal": literal(self.channel),
             "lock_key": str(self.lock_key),
             "history_literal": literal(self.qualified("history")),
+            "maintain_literal": literal(self.qualified("maintain")),
             "history_name_literal": literal(self.prefix + "history"),
             "version_name_literal": literal(self.prefix + "version"),
             "enqueue_name_literal": literal(self.prefix + "enqueue"),

@@ -12,6 +12,7 @@ import psycopg
 from pgq_sync.storage.names import Names
 from pgq_sync.storage.statements import statements
 
+CANCEL = "cancel"
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 # Whoever may connect may notify: what is outside of these is somebody else's message.
 _Priority = Annotated[int, msgspec.Meta(ge=-32768, le=32767)]
@@ -41,6 +42,7 @@ class Notice(msgspec.Struct, frozen=True, array_like=True):
     number: _Number  # picks the worker that looks first
     jobs: _Number
     lanes: Sequence[LaneNotice] | None = None  # None: any lane
+    kind: str = ""  # or CANCEL: jobs were asked to end
 
 
 _decoder = msgspec.json.Decoder(Notice)
@@ -64,6 +66,13 @@ def subscribe(connection: psycopg.Connection[Any], names: Names) -> str:
     ((channel,),) = connection.execute(statements(names)["channel"].encode())
     connection.execute(f'listen "{channel}"'.encode())
     return str(channel)
+
+
+def subscribe_own(connection: psycopg.Connection[Any], channel: str) -> str:
+    """Has a connection that hears `channel` hear one of its own too, which it returns."""
+    own = f"{channel}_{connection.info.backend_pid}"
+    connection.execute(f'listen "{own}"'.encode())
+    return own
 
 
 def listened(

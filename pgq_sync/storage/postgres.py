@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from datetime import date, datetime, timedelta, timezone
 from typing import Any
 from uuid import UUID
@@ -12,17 +12,21 @@ import psycopg
 
 from pgq_sync.errors import StoreUnavailable
 from pgq_sync.models import (
+    Beat,
     JobId,
     Peers,
+    Rescued,
     Settled,
     Settlement,
     WorkerInfo,
 )
 from pgq_sync.storage.claimer import PostgresClaimer
+from pgq_sync.storage.claiming import LocalLimits
 from pgq_sync.storage.connections import Connections
 from pgq_sync.storage.database import PsycopgSession, Row, Session, bind
-from pgq_sync.storage.failures import translated
+from pgq_sync.storage.failures import lacks_partition, translated
 from pgq_sync.storage.inserts import PostgresIntake
+from pgq_sync.storage.limits import PostgresLimits
 from pgq_sync.storage.names import Names
 from pgq_sync.storage.operations import PostgresOperations
 from pgq_sync.storage.schedules import PostgresSchedules
@@ -67,20 +71,29 @@ class PostgresStore:
     def schedules(self) -> PostgresSchedules:
         return PostgresSchedules(self._connections, self._names, self._clock)
 
+    @property
+    def limits(self) -> PostgresLimits:
+        return PostgresLimits(self._connections, self._names, self._clock)
+
     @contextmanager
     def intake(self, connection: Any = OWN) -> Iterator[PostgresIntake]:
         with self._session(connection) as session:
             yield PostgresIntake(session, self._names, self._clock)
 
     def operations(self, connection: Any = OWN) -> PostgresOperations:
-        return PostgresOperations(lambda: self._session(connection), self._names, self._clock)
+        return self._operations(lambda: self._session(connection))
+
+    def _operations(self, session: Callable[[], AbstractContextManager[Session]]) -> PostgresOperations:
+        return PostgresOperations(session, self._names, self._clock, self._make_partitions)
 
     @contextmanager
-    def claimer(self, worker: WorkerInfo, poll_interval: timedelta) -> Iterator[PostgresClaimer]:
+    def claimer(
+        self, worker: WorkerInfo, poll_interval: timedelta, limits: LocalLimits, on_cancel: Callable[[], None]
+    ) -> Iterator[PostgresClaimer]:
         with translated():
             connection = self._connections.direct(listening=True)
         try:
-            with PostgresClaimer(connection, self._names, worker, self._clock, poll_interval) as claimer:
+            with PostgresClaimer(connection, self._names, worker, self._clock, poll_interval, limits, on_cancel) as claimer:
                 yield claimer
         finally:
             connection.close()
@@ -107,17 +120,30 @@ class PostgresStore:
             except StoreUnavailable:
                 pass  # most likely there is one: seven days ahead are made
 
-    def settle(self, worker_id: UUID, settlements: Sequence[Settlement]) -> Settled:
+    def settle(self, worker_id: UUID, settlements: Sequence[Settlement], *, again: bool = False) -> Settled:
         try:
-            return self._settle(worker_id, settlements)
+            return self._settle(worker_id, settlements, again)
         except psycopg.errors.CheckViolation as error:
-            if error.diag.constraint_name:
+            if not lacks_partition(error):
                 raise
-            # No partition of history takes this day. What was written is rolled back by now, and written again.
-            self.maintain(None)
-            return self._settle(worker_id, settlements)
+            # What was written is rolled back by now, and written again.
+            with translated():
+                self._make_partitions()
+            return self._settle(worker_id, settlements, again=True)
 
-    def _settle(self, worker_id: UUID, settlements: Sequence[Settlement]) -> Settled:
+    def cancel_requests(self, ids: Sequence[int]) -> set[JobId]:
+        with translated(), self._connections.session() as session:
+            return {row[0] for row in session.run(self._sql["requests"], {"ids": list(ids)})}
+
+    def end_cancelled(self) -> int:
+        with translated():
+            return self._operations(self._connections.session).end_requested()
+
+    def _make_partitions(self) -> None:
+        with self._connections.for_engine().session() as session:
+            session.run(self._sql["maintain"], {"now": self._clock(), "retention": None})
+
+    def _settle(self, worker_id: UUID, settlements: Sequence[Settlement], again: bool) -> Settled:
         finishing = [each for each in settlements if each.outcome.status in _FINISHING]
         returning = [each for each in settlements if each.outcome.status not in _FINISHING]
         ids: set[JobId] = set()
@@ -129,20 +155,22 @@ class PostgresStore:
                 rows = session.run(self._sql["put_back"], self._claims(worker_id, returning) | _put_back(returning))
                 ids |= {row[0] for row in rows}
             missing = [each for each in settlements if each.claim.job.id not in ids]
-            return self._sort_out(session, worker_id, settlements, ids, missing)
+            return self._sort_out(session, worker_id, settlements, missing, again) if missing else Settled(written=settlements)
 
     def _sort_out(
-        self, session: Session, worker_id: UUID, settlements: Sequence[Settlement], ids: set[JobId], missing: Sequence[Settlement]
+        self, session: Session, worker_id: UUID, settlements: Sequence[Settlement], missing: Sequence[Settlement], again: bool
     ) -> Settled:
-        if not missing:
-            return Settled(written=settlements)
+        """Why some were not written: somebody has the row locked, it was written before, or it is another's by now."""
         claims = self._claims(worker_id, missing)
         blocked = {row[0] for row in session.run(self._sql["still_running"], claims)}
-        written = ids | {row[0] for row in session.run(self._sql["in_history"], claims)} - blocked
+        before = {row[0] for row in session.run(self._sql["in_history"], claims)}
+        if again:
+            before |= {row[0] for row in session.run(self._sql["written_before"], claims | _expected(missing))}
+        lost = {each.claim.job.id for each in missing} - blocked - before
         return Settled(
-            written=[each for each in settlements if each.claim.job.id in written],
+            written=[each for each in settlements if each.claim.job.id not in blocked | lost],
             blocked=[each for each in missing if each.claim.job.id in blocked],
-            lost=[each for each in missing if each.claim.job.id not in blocked | written],
+            lost=[each for each in missing if each.claim.job.id in lost],
         )
 
     def _claims(self, worker_id: UUID, settlements: Sequence[Settlement]) -> dict[str, Any]:
@@ -157,18 +185,25 @@ class PostgresStore:
         with translated(), self._connections.session() as session:
             session.run(self._sql["register"], self._worker(worker))
 
-    def beat(self, worker: WorkerInfo, liveness_limit: timedelta) -> Peers:
-        params = self._worker(worker) | {"liveness": liveness_limit.total_seconds()}
+    def beat(self, worker: WorkerInfo) -> Beat:
+        params = self._worker(worker)
         with translated(), self._connections.session() as session:
             rows = session.run(self._sql["beat"], params)
-            if not rows:
+            known = bool(rows)
+            if not known:
                 session.run(self._sql["register"], params)
                 rows = session.run(self._sql["beat"], params)
-        return Peers(*rows[0])
+        rank, count, silence, overdue_in = rows[0]
+        return Beat(Peers(rank, count), silence if known else None, overdue_in)
 
-    def deregister(self, worker_id: UUID) -> None:
+    def rescue(self, worker: WorkerInfo, *, thorough: bool = False) -> Sequence[Rescued]:
         with translated(), self._connections.session() as session:
-            session.run(self._sql["deregister"], {"worker_id": worker_id})
+            rows = session.run(self._sql["rescue"], self._worker(worker) | {"thorough": thorough})
+        return [Rescued(*row) for row in rows]
+
+    def deregister(self, worker_id: UUID, *, clean: bool = True) -> None:
+        with translated(), self._connections.session() as session:
+            session.run(self._sql["deregister" if clean else "give_up"], {"worker_id": worker_id})
 
     def workers(self) -> list[WorkerInfo]:
         with self._connections.session() as session:
@@ -184,7 +219,7 @@ class PostgresStore:
         if connection is not OWN:
             yield bind(connection)
             return
-        with self._connections.session() as session:
+        with self._connections.session(patient=True) as session:
             yield session
 
     def _worker(self, worker: WorkerInfo) -> dict[str, Any]:
@@ -199,6 +234,7 @@ class PostgresStore:
             "entrypoints": list(worker.entrypoints),
             "slots": worker.slots,
             "state": worker.state,
+            "liveness_limit": worker.liveness_limit.total_seconds(),
         }
 
 
@@ -208,6 +244,13 @@ def _finish(finishing: Sequence[Settlement]) -> dict[str, Any]:
         "results": [each.outcome.result for each in finishing],
         "errors": [each.outcome.error for each in finishing],
         "keep": [each.outcome.keep for each in finishing],
+    }
+
+
+def _expected(missing: Sequence[Settlement]) -> dict[str, Any]:
+    return {
+        "rescues": [each.claim.rescues for each in missing],
+        "finished": [each.outcome.status in _FINISHING for each in missing],
     }
 
 
@@ -230,5 +273,5 @@ def _worker_info(row: Row) -> WorkerInfo:
 
 _WORKER = (
     *("worker_id", "name", "host", "pid", "version", "queues", "entrypoints", "slots", "state"),
-    *("started_at", "beat_at"),
+    *("liveness_limit", "started_at", "beat_at"),
 )

@@ -187,9 +187,10 @@ def script(action: Literal["install", "upgrade", "uninstall"], names: Names, ins
     return f"begin;\n{lock}{body.rstrip()}\ncommit;\n"
 
 
-def grants(names: Names, *, producer: str | None = None, worker: str | None = None) -> str:
-    """The SQL that gives roles what they need to enqueue (`producer`) and to run jobs (`worker`). Never connects."""
-    roles = {"producer": producer, "worker": worker}
+def grants(names: Names, *, producer: str | None = None, worker: str | None = None, operator: str | None = None) -> str:
+    """The SQL that gives roles what they need to enqueue (`producer`), to run jobs (`worker`), and to look after them
+    (`operator`). Never connects."""
+    roles = {"producer": producer, "worker": worker, "operator": operator}
     parts = [_grants(names, kind, role) for kind, role in roles.items() if role is not None]
     return "".join(parts)
 

@@ -12,17 +12,23 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from pgq_sync.models import (
-    Claim,
+    Beat,
+    CancelResult,
+    DeclaredLimit,
     DeclaredSchedule,
+    DeleteResult,
     JobId,
     JobRecord,
+    LimitChange,
+    LimitRecord,
     OnConflict,
-    Peers,
     RequeueResult,
+    Rescued,
     Settled,
     Settlement,
     WorkerInfo,
 )
+from pgq_sync.storage.claiming import Claimer, LocalLimits
 from pgq_sync.storage.intake import CheckedJob
 
 Clock = Callable[[], datetime | None]
@@ -31,6 +37,10 @@ Clock = Callable[[], datetime | None]
 
 OWN: Any = object()
 """In place of a caller's connection: one of the store's own. Not None, which a caller may pass by mistake."""
+
+WAITING = ("queued", "held")
+CANCELLED_WAITING = '{"type": "Cancelled", "message": "it was cancelled while it waited"}'
+"""The entry in the errors of a job that is cancelled and does not run."""
 
 NextTick = Callable[[DeclaredSchedule, datetime], datetime]
 
@@ -54,45 +64,23 @@ class Intake(Protocol):
         """Makes several calls of `add` all or nothing."""
 
 
-class Claimer(Protocol):
-    """The listener thread's side of the store; only `wake` and `cancel` may be called from other threads."""
-
-    peers: Peers
-    """Set after each beat: who else would look for the same jobs."""
-
-    def claim(self, room: int, *, thorough: bool = False) -> Sequence[Claim]:
-        """Claims due jobs, as many as there is room for; larger priorities first, and within one the earliest due.
-
-        Args:
-            room: the most jobs to claim.
-            thorough: look everywhere, however recently that was done.
-        """
-
-    def wait(self, *, for_room: bool = False) -> None:
-        """Blocks until there may be something to claim, or `wake` was called since the last `arm`.
-
-        Args:
-            for_room: there is no room to claim for: only `wake` ends the wait (or what the store must attend to).
-        """
-
-    def arm(self) -> None:
-        """Forgets earlier calls of `wake`. To be called before looking, never after: a wake-up would be lost."""
-
-    def wake(self) -> None:
-        """Ends the wait. Cheap, and safe from any thread."""
-
-    def cancel(self) -> None:
-        """Cuts off a claim that waits for the store, from any thread."""
-
-
 class Jobs(Protocol):
     """The jobs themselves."""
 
     def intake(self, connection: Any = OWN) -> AbstractContextManager[Intake]:
         """Where to enqueue: on the caller's `connection`, or on one of the store's own."""
 
-    def claimer(self, worker: WorkerInfo, poll_interval: timedelta) -> AbstractContextManager[Claimer]:
-        """The claimer for a worker's listener thread, closed on leaving; it looks every `poll_interval` at least."""
+    def claimer(
+        self, worker: WorkerInfo, poll_interval: timedelta, limits: LocalLimits, on_cancel: Callable[[], None]
+    ) -> AbstractContextManager[Claimer]:
+        """The claimer for a worker's listener thread, closed on leaving.
+
+        Args:
+            worker: for whom.
+            poll_interval: how often it looks at least.
+            limits: what the worker itself knows of the limits.
+            on_cancel: called, in the listener thread, when somebody has asked jobs to end.
+        """
 
     def transaction(self) -> AbstractContextManager[HandlerTransaction]:
         """The transaction of one attempt: leaving it commits, and rolls back what raises. Unused, it costs nothing."""
@@ -104,10 +92,25 @@ class Jobs(Protocol):
             Whether the worker still holds the claim under its fence; if not, nothing was written.
         """
 
-    def settle(self, worker_id: UUID, settlements: Sequence[Settlement]) -> Settled:
+    def settle(self, worker_id: UUID, settlements: Sequence[Settlement], *, again: bool = False) -> Settled:
         """Writes how attempts ended, each only where the worker still holds the claim under its fence.
 
-        Of several claims of one job only the latest may be among them: that the caller sees to.
+        Args:
+            worker_id: who held the claims.
+            settlements: of several claims of one job only the latest may be among them: that the caller sees to.
+            again: they may be written already, by an earlier call whose answer was lost.
+        """
+
+    def cancel_requests(self, ids: Sequence[int]) -> set[JobId]:
+        """Which of these claimed jobs were asked to end."""
+
+    def end_cancelled(self) -> int:
+        """Ends as cancelled the jobs that wait although they were asked to end: put back just before the request, say.
+
+        Forgets what finished jobs were asked, too. What somebody else has locked is left for the next time.
+
+        Returns:
+            How many jobs it ended.
         """
 
     def operations(self, connection: Any = OWN) -> Operations:
@@ -147,6 +150,18 @@ class Operations(Protocol):
     def requeue(self, ids: Iterable[int], *, reset_attempts: bool = True) -> RequeueResult:
         """Puts held jobs back, and failed ones that are still in history under new ids."""
 
+    def cancel(self, ids: Iterable[int]) -> CancelResult:
+        """Ends jobs that wait, and asks running ones to end."""
+
+    def delete(self, ids: Iterable[int]) -> DeleteResult:
+        """Moves jobs that wait to history as deleted, and removes finished ones from it."""
+
+    def purge(self, status: str, *, entrypoint: str | None, older_than: timedelta) -> int:
+        """Deletes all jobs of a status but running, enqueued or finished so long ago; tells how many."""
+
+    def count_purgeable(self, status: str, *, entrypoint: str | None, older_than: timedelta) -> int:
+        """How many jobs `purge` would delete now."""
+
     def get(self, job_id: int) -> JobRecord | None:
         """One job, unfinished or in history."""
 
@@ -155,11 +170,17 @@ class Operations(Protocol):
     ) -> list[JobRecord]:
         """Jobs, the latest first."""
 
+    def held(self, *, entrypoint: str | None = None, limit: int = 25) -> list[JobRecord]:
+        """Jobs that wait for a person, the latest first."""
+
     def count(self) -> Mapping[tuple[str, str], int]:
         """How many jobs there are by (entrypoint, status), history included."""
 
     def latencies(self) -> tuple[float, float, float] | None:
         """Median, 95th and 99th percentile from due to claimed, in seconds, over the finished jobs; None without any."""
+
+    def now(self) -> datetime:
+        """What the store's clock says."""
 
 
 class Fleet(Protocol):
@@ -168,11 +189,24 @@ class Fleet(Protocol):
     def register(self, worker: WorkerInfo) -> None:
         """Makes a worker known."""
 
-    def beat(self, worker: WorkerInfo, liveness_limit: timedelta) -> Peers:
-        """A worker's sign of life; tells its place among those that serve the same."""
+    def beat(self, worker: WorkerInfo) -> Beat:
+        """A worker's sign of life; tells its place among those that serve the same, and who is silent."""
 
-    def deregister(self, worker_id: UUID) -> None:
-        """Forgets a worker that has stopped."""
+    def rescue(self, worker: WorkerInfo, *, thorough: bool = False) -> Sequence[Rescued]:
+        """Puts back the claimed jobs of workers that are dead: silent for their limit, and with no session left.
+
+        Args:
+            worker: who asks; it must have beaten within its own limit.
+            thorough: also what was claimed by workers that nobody knows.
+        """
+
+    def deregister(self, worker_id: UUID, *, clean: bool = True) -> None:
+        """Forgets a worker that has stopped.
+
+        Args:
+            worker_id: which one.
+            clean: False: it may have left claimed jobs behind, and is to be taken for dead at once.
+        """
 
     def workers(self) -> list[WorkerInfo]:
         """The registered workers."""
@@ -195,12 +229,40 @@ class Schedules(Protocol):
         """
 
 
+class Limits(Protocol):
+    """What the fleet may run at once and in a second, and what it may not run at all. None stands for any name."""
+
+    def pause(self, *, entrypoint: str | None, queue: str | None) -> bool:
+        """Has no worker claim these jobs until `resume`; tells whether that is new."""
+
+    def resume(self, *, entrypoint: str | None, queue: str | None) -> bool:
+        """Takes back a `pause` of the same names; tells whether there was one."""
+
+    def records(self) -> list[LimitRecord]:
+        """Every limit and pause."""
+
+    def declare(self, limits: Sequence[DeclaredLimit], unlimited: Sequence[str]) -> list[LimitChange]:
+        """Notes what a starting worker's entrypoints are limited to; the latest declaration holds.
+
+        Args:
+            limits: one per limited entrypoint.
+            unlimited: the worker's other entrypoints; earlier limits of theirs are lifted. Pauses stay.
+
+        Returns:
+            The earlier declarations that said something else.
+        """
+
+
 class Store(Jobs, Fleet, Protocol):
     """All of it."""
 
     @property
     def schedules(self) -> Schedules:
         """The schedules."""
+
+    @property
+    def limits(self) -> Limits:
+        """The limits and pauses."""
 
     def for_engine(self, *, handlers: int = 1) -> Store:
         """The same store as a worker uses it: never on a connection that the caller works on.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pty
 import queue
 import signal
 import subprocess
@@ -58,6 +59,22 @@ class Console:
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
+    def on_terminal(self, *arguments: str, width: int) -> list[str]:
+        """The lines that a call prints on a terminal of this width."""
+        ours, theirs = pty.openpty()
+        environment = self._environment | {"COLUMNS": str(width)}
+        process = subprocess.Popen([*COMMAND, *arguments], cwd=self.directory, env=environment, stdin=theirs, stdout=theirs)
+        os.close(theirs)
+        with open(ours, "rb") as stream:
+            printed = b""
+            try:
+                while chunk := stream.read1():
+                    printed += chunk
+            except OSError:
+                pass  # how Linux says that nobody has the other side open any more
+        assert process.wait(PATIENCE) == 0
+        return printed.decode().splitlines()
+
     def refused(self, *arguments: str, code: int, **environment: str) -> str:
         """The one line by which a call that must fail says why."""
         done = self.run(*arguments, **environment)
@@ -67,10 +84,10 @@ class Console:
         return done.stderr.removeprefix("pgq-sync: ").rstrip("\n")
 
     @contextmanager
-    def start(self, *arguments: str, **environment: str) -> Iterator[Running]:
+    def start(self, *arguments: str, command: tuple[str, ...] = COMMAND, **environment: str) -> Iterator[Running]:
         """A call that goes on meanwhile; it is killed at the end if it still runs then."""
         process = subprocess.Popen(
-            [*COMMAND, *arguments],
+            [*command, *arguments],
             cwd=self.directory,
             env=self._environment | environment,
             stdin=subprocess.DEVNULL,
@@ -142,6 +159,11 @@ class Lines:
             assert line is not None, f"{text!r} was not printed, but:\n{self}"
             if text in line:
                 return line
+
+    def wait_for_end(self) -> None:
+        """Returns when no process holds the stream any more, what the call has started included."""
+        self._thread.join(PATIENCE)
+        assert not self._thread.is_alive(), f"somebody still writes, so far:\n{self}"
 
     def close(self) -> None:
         self._thread.join(PATIENCE)

@@ -44,6 +44,7 @@ def test_the_version_is_told(offline: Console) -> None:
         (),
         *[(name,) for name in ("install", "upgrade", "uninstall", "verify", "durability", "autovac", "sql")],
         *[(name,) for name in ("worker", "enqueue", "jobs", "listen", "demo")],
+        *[(name,) for name in ("held", "requeue", "cancel", "delete", "purge", "workers", "limits", "pause", "resume")],
         *[("sql", name) for name in ("install", "upgrade", "uninstall", "grants")],
     ],
     ids=lambda command: " ".join(command) or "pgq-sync",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import sys
@@ -80,6 +81,37 @@ def test_what_follows_is_its_directory_only_if_it_looks_like_one(
     console.write("shop.py", "from pgq_sync import PgQueuer\npgq = PgQueuer.from_dsn()\npgq.entrypoint('fetch')(print)\n")
     console.output("worker", "--mode", "drain", *arguments)
     assert (place / directory / "PG_VERSION").is_file()
+
+
+RESTARTED = """
+import sys
+from pathlib import Path
+from pgq_sync import PgQueuer
+
+print("called with", *sys.argv[2:])
+pgq = PgQueuer.from_dsn()
+pgq.entrypoint("fetch")(print)
+
+if not Path("mark").exists():
+    Path("mark").touch()
+    sys.exit(1)
+"""
+
+
+def test_of_several_processes_the_first_runs_the_server_and_the_others_make_the_tables_once(place: Path) -> None:
+    console = Console(place)
+    console.write("shop.py", RESTARTED)
+    with console.start("worker", "shop:pgq", "--processes", "1", "--embedded", "./data") as running:
+        called = [running.stdout.wait_for("called with") for _ in range(2)]
+        running.stderr.wait_for(" starts again in ")
+        child = running.stderr.wait_for(" INFO pgq_sync.supervisor child 1 (pid ")
+        running.stderr.wait_for(" started: ")
+        os.kill(int(child.partition("(pid ")[2].partition(")")[0]), signal.SIGTERM)
+        called.append(running.stdout.wait_for("called with"))
+        running.stderr.wait_for(" started: ")
+        running.signal(signal.SIGTERM)
+        assert running.ended() == 0
+    assert called == 2 * ["called with --supervised --install -- shop:pgq\n"] + ["called with --supervised -- shop:pgq\n"]
 
 
 def test_an_embedded_server_comes_before_every_database_that_is_named(place: Path) -> None:

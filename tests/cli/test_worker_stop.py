@@ -128,14 +128,14 @@ def test_a_second_signal_does_not_wait_for_running_jobs(shop: Console, pgq: PgQu
     assert pgq.jobs.count() == {("waits", "queued"): 1}
 
 
-def test_a_job_that_ends_when_it_is_asked_to_is_not_put_back(shop: Console, pgq: PgQueuer) -> None:
+def test_a_job_that_checks_whether_it_is_to_end_goes_back_into_the_queue(shop: Console, pgq: PgQueuer) -> None:
     pgq.enqueue("listens")
     with worker(shop, "--shutdown-timeout", "0") as running:
         running.stdout.wait_for("running at attempt 1")
         running.signal(signal.SIGTERM)
-        assert running.ended() == 0
-    assert running.stderr.all[-1] == "done: 1 cancelled\n"
-    assert pgq.jobs.count() == {("listens", "cancelled"): 1}
+        assert running.ended() == 3
+    assert running.stderr.all[-1] == "done: 1 retried\n"
+    assert pgq.jobs.count() == {("listens", "queued"): 1}
 
 
 def test_a_signal_ends_a_drain_too(shop: Console, pgq: PgQueuer) -> None:

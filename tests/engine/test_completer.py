@@ -26,9 +26,11 @@ class RecordingStore:
 
     def __init__(self, behave: Callable[[Sequence[Settlement]], Settled] | None = None) -> None:
         self.batches: list[list[Settlement]] = []
+        self.again: list[bool] = []
         self._behave = behave or (lambda settlements: Settled(written=settlements))
 
-    def settle(self, worker_id: UUID, settlements: Sequence[Settlement]) -> Settled:
+    def settle(self, worker_id: UUID, settlements: Sequence[Settlement], *, again: bool = False) -> Settled:
+        self.again.append(again)
         settled = self._behave(settlements)
         self.batches.append(list(settlements))
         return settled
@@ -36,7 +38,7 @@ class RecordingStore:
 
 @contextmanager
 def running(store: RecordingStore) -> Iterator[Completer]:
-    completer = Completer(store, WORKER, lambda: None)
+    completer = Completer(store, WORKER, lambda settlements: None)
     thread = threading.Thread(target=completer.run, args=[threading.Event()])
     thread.start()
     yield completer
@@ -100,6 +102,45 @@ def test_outcomes_wait_for_a_store_that_is_away() -> None:
         completer.expect([claim(1)])
         completer.put(Settlement(claim(1), Outcome(status="succeeded")))
     assert completer.counts == {"succeeded": 1}
+
+
+def test_what_may_be_written_already_is_written_as_such() -> None:
+    def lost_once(settlements: Sequence[Settlement]) -> Settled:
+        if len(store.again) == 1:
+            raise StoreUnavailable("the answer never came")
+        return Settled(written=settlements)
+
+    store = RecordingStore(lost_once)
+    with running(store) as completer:
+        completer.expect([claim(1)])
+        completer.put(Settlement(claim(1), Outcome(status="succeeded")))
+    assert store.again == [False, True]
+
+
+def test_a_batch_that_the_store_never_manages_is_written_in_parts() -> None:
+    def overloaded(settlements: Sequence[Settlement]) -> Settled:
+        if len(settlements) > 5:
+            raise StoreUnavailable("statement timeout")
+        return Settled(written=settlements)
+
+    store = RecordingStore(overloaded)
+    with running(store) as completer:
+        completer.expect([claim(number) for number in range(20)])
+        for number in range(20):
+            completer.put(Settlement(claim(number), Outcome(status="succeeded")))
+    assert completer.counts == {"succeeded": 20}
+    assert all(len(batch) <= 5 for batch in store.batches)
+
+
+def test_claims_that_others_took_over_before_they_started_are_dropped_and_counted() -> None:
+    store = RecordingStore()
+    with running(store) as completer:
+        completer.expect([claim(1), claim(2)])
+        completer.abandon([claim(1)])
+        assert not completer.holds(claim(1))
+        completer.put(Settlement(claim(1), Outcome(status="succeeded")))
+        completer.put(Settlement(claim(2), Outcome(status="succeeded")))
+    assert completer.counts == {"lost": 1, "succeeded": 1}
 
 
 def test_of_two_outcomes_for_one_claim_the_first_counts() -> None:

@@ -7,8 +7,8 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from pgq_sync.models import Peers
-from pgq_sync.storage.lanes import EARLIEST, LONGEST_STAGGER, STAGGER, Found, Key, LaneMemory, serving, stagger
-from pgq_sync.storage.notifications import LaneNotice, Notice
+from pgq_sync.storage.lanes import EARLIEST, LONGEST_STAGGER, STAGGER, Found, Key, LaneMemory, Paused, serving, stagger
+from pgq_sync.storage.notifications import LaneNotice
 from tests.engine.test_completer import claim
 
 NOW = datetime(2030, 1, 1, tzinfo=timezone.utc)
@@ -19,8 +19,8 @@ def memory() -> LaneMemory:
     return LaneMemory(serving(None, ["mail", "report", "any"]))
 
 
-def notice(*entrypoints: str, delay: float = 0, number: int = 0, jobs: int = 1) -> Notice:
-    return Notice(number, jobs, [LaneNotice("default", name, 0, delay, NOW.timestamp()) for name in entrypoints])
+def notice(entrypoint: str, earliest: datetime = NOW) -> LaneNotice:
+    return LaneNotice("default", entrypoint, 0, 0.0, earliest.timestamp())
 
 
 def keys(lanes: LaneMemory, now: float) -> list[Key]:
@@ -52,7 +52,7 @@ def test_a_lone_worker_never_waits() -> None:
 
 def test_a_notified_lane_is_ready_when_it_is_due() -> None:
     lanes = memory()
-    assert lanes.notified(notice("mail", delay=2.0), ALONE, now=100.0) is None
+    lanes.notified(notice("mail"), due=102.0)
     assert lanes.next_due() == 102.0
     assert keys(lanes, 101.9) == []
     assert keys(lanes, 102.0) == [("default", "mail", 0)]
@@ -60,14 +60,37 @@ def test_a_notified_lane_is_ready_when_it_is_due() -> None:
 
 def test_lanes_that_are_not_served_are_ignored() -> None:
     lanes = memory()
-    lanes.notified(notice("unknown"), ALONE, now=0)
+    lanes.notified(notice("unknown"), due=0)
     lanes.looked([Found(("default", "unknown", 0), NOW, 0.0)], now=0)
     assert keys(lanes, 1) == []
     assert lanes.next_due() is None
 
 
-def test_a_notification_without_lanes_asks_for_a_full_look() -> None:
-    assert memory().notified(Notice(0, 1000, None), ALONE, now=7.0) == 7.0
+def test_a_lane_that_is_put_off_is_ready_again_at_its_time() -> None:
+    lanes = memory()
+    key = ("default", "mail", 0)
+    lanes.looked([Found(key, NOW, 0.0)], now=0)
+    lanes.postpone(key, 5.0)
+    assert keys(lanes, 4.9) == []
+    assert lanes.next_due() == 5.0
+    assert keys(lanes, 5.0) == [key]
+    lanes.forget(key)
+    assert keys(lanes, 6.0) == []
+
+
+@pytest.mark.parametrize(
+    ("pair", "held"),
+    [
+        (("default", "mail"), True),
+        (("default", ""), True),
+        (("", "mail"), True),
+        (("other", "mail"), False),
+        (("", "other"), False),
+    ],
+)
+def test_a_pause_holds_an_entrypoint_a_queue_or_one_within_the_other(pair: tuple[str, str], held: bool) -> None:
+    assert Paused(frozenset([pair])).holds("default", "mail") is held
+    assert not Paused().holds("default", "mail")
 
 
 def test_ready_lanes_come_by_priority_and_equal_ones_in_turn() -> None:
@@ -91,12 +114,12 @@ def test_a_claim_that_left_room_empties_the_memory_of_ready_lanes() -> None:
 def test_the_bound_follows_the_claims_and_a_notification_lowers_it_again() -> None:
     lanes = memory()
     key = ("default", "any", 0)
-    lanes.notified(notice("any"), ALONE, now=0)
+    lanes.notified(notice("any"), due=0)
     assert lanes.ready(0) == [(key, EARLIEST)]
     job = claim(1).job
     lanes.claimed([job], exhausted=False)
     ((_, bound),) = lanes.ready(0)
     assert timedelta() < job.execute_after - bound < timedelta(minutes=1)
     earlier = job.execute_after - timedelta(hours=1)
-    lanes.notified(Notice(0, 1, [LaneNotice("default", "any", 0, 0.0, earlier.timestamp())]), ALONE, now=0)
+    lanes.notified(notice("any", earlier), due=0)
     assert lanes.ready(0) == [(key, earlier)]

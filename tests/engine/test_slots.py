@@ -8,11 +8,15 @@ from contextlib import contextmanager
 
 from pgq_sync import Context
 from pgq_sync.engine.slots import MOST, Slots
-from pgq_sync.models import Claim, Outcome, Settlement
+from pgq_sync.models import Claim, Claimed, Outcome, Settlement
 from tests.engine.test_completer import claim
 from tests.waiting import PATIENCE, wait_until
 
 SUCCEEDED = Outcome(status="succeeded")
+
+
+def claims(*numbers: int) -> Claimed:
+    return Claimed(plain=[claim(number) for number in range(*numbers)])
 
 
 @contextmanager
@@ -33,21 +37,21 @@ def running(run: Callable[[Claim], None], **options: int) -> Iterator[tuple[Slot
 
 def test_nothing_is_claimed_ahead_before_anything_is_known() -> None:
     with running(lambda each: None) as (slots, _):
-        assert slots.room() == 4
+        assert slots.room().ahead == 4
 
 
 def test_short_jobs_are_claimed_far_ahead() -> None:
     with running(lambda each: None) as (slots, done):
-        slots.hand([claim(number) for number in range(100)])
+        slots.hand(claims(100))
         wait_until(lambda: len(done) == 100)
-        assert slots.room() == MOST
+        assert slots.room().ahead == MOST
 
 
 def test_batch_size_caps_a_claim() -> None:
     with running(lambda each: None, batch_size=7) as (slots, done):
-        slots.hand([claim(number) for number in range(100)])
+        slots.hand(claims(100))
         wait_until(lambda: len(done) == 100)
-        assert slots.room() == 7
+        assert slots.room().ahead == 7
 
 
 def test_while_every_slot_runs_a_long_job_there_is_no_room_and_the_surplus_is_given_back() -> None:
@@ -59,9 +63,9 @@ def test_while_every_slot_runs_a_long_job_there_is_no_room_and_the_surplus_is_gi
             assert finish.wait(PATIENCE)
 
     with running(run) as (slots, done):
-        slots.hand([claim(number) for number in range(100)])
+        slots.hand(claims(100))
         wait_until(lambda: len(done) == 100)
-        slots.hand([claim(number) for number in range(100, 150)])
+        slots.hand(claims(100, 150))
         for _ in range(4):
             assert long.acquire(timeout=PATIENCE)
         given_back: list[Claim] = []
@@ -72,7 +76,7 @@ def test_while_every_slot_runs_a_long_job_there_is_no_room_and_the_surplus_is_gi
 
         # The longer they run, the fewer may wait; in the end none.
         wait_until(all_given_back)
-        assert slots.room() <= 0
+        assert slots.room().ahead <= 0
         finish.set()
     assert len(done) == 104
 
@@ -85,7 +89,7 @@ def test_what_is_taken_back_never_starts_and_makes_room() -> None:
         assert finish.wait(PATIENCE)
 
     with running(run) as (slots, done):
-        slots.hand([claim(number) for number in range(10)])
+        slots.hand(claims(10))
         for _ in range(4):
             assert started.acquire(timeout=PATIENCE)
         assert {each.job.id for each in slots.take_back()} == set(range(4, 10))

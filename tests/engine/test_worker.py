@@ -223,6 +223,26 @@ def test_a_job_that_outlives_the_stop_is_asked_to_end_then_put_back(either: PgQu
     assert (record.status, record.attempts, record.errors[0]["type"]) == ("queued", 1, "Interrupted")
 
 
+def test_a_job_that_checks_goes_back_into_the_queue_when_its_worker_has_no_more_time(either: PgQueuer) -> None:
+    running = threading.Event()
+
+    @either.entrypoint("patient")
+    def patient(job: Job, context: Context) -> None:
+        running.set()
+        assert context.cancelled.wait(PATIENCE)
+        context.check()
+
+    job_id = either.enqueue("patient")
+    with either.worker() as worker:
+        assert running.wait(PATIENCE)
+        report = worker.stop(timeout=0)
+    # Nobody wants it cancelled: `check` raises Cancelled only since the worker stops.
+    assert (report.requeued, report.counts) == (1, {"retried": 1})
+    record = either.jobs.get(job_id)
+    assert record is not None
+    assert (record.status, record.errors[0]["type"]) == ("queued", "Interrupted")
+
+
 def test_a_job_that_ends_when_asked_is_not_put_back(either: PgQueuer) -> None:
     running = threading.Event()
 
@@ -230,7 +250,6 @@ def test_a_job_that_ends_when_asked_is_not_put_back(either: PgQueuer) -> None:
     def polite(job: Job, context: Context) -> None:
         running.set()
         assert context.cancelled.wait(PATIENCE)
-        context.check()
 
     job_id = either.enqueue("polite")
     worker = either.worker()
@@ -238,8 +257,8 @@ def test_a_job_that_ends_when_asked_is_not_put_back(either: PgQueuer) -> None:
     assert running.wait(PATIENCE)
     report = worker.stop(timeout=0)
 
-    assert (report.requeued, report.counts) == (0, {"cancelled": 1})
-    assert either.jobs.get(job_id).status == "cancelled"  # type: ignore[union-attr]
+    assert (report.requeued, report.counts) == (0, {"succeeded": 1})
+    assert either.jobs.get(job_id).status == "succeeded"  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -272,17 +291,26 @@ def test_a_stopped_worker_leaves_no_thread_behind(either: PgQueuer) -> None:
     wait_until(lambda: left.isdisjoint(thread.name for thread in threading.enumerate()))
 
 
-def test_a_crashed_thread_ends_the_worker_in_good_order(either: PgQueuer, monkeypatch: pytest.MonkeyPatch) -> None:
+def broken(*arguments: Any, **options: Any) -> None:
+    raise ZeroDivisionError("a bug in the engine")
+
+
+def test_a_crashed_thread_ends_the_worker_in_good_order(either: PgQueuer) -> None:
     collector(either)
-
-    def broken(*arguments: Any, **options: Any) -> None:
-        raise ZeroDivisionError("a bug in the engine")
-
     worker = either.worker(beat_interval=timedelta(milliseconds=10))
-    monkeypatch.setattr(worker, "_on_beat", broken)
     worker._keeper._on_peers = broken
     with pytest.raises(ZeroDivisionError):
         worker.run()
+
+
+def test_a_worker_that_nobody_runs_stops_too_when_a_thread_crashes(either: PgQueuer) -> None:
+    collector(either)
+    with pytest.raises(ZeroDivisionError), either.worker() as worker:
+        assert worker.listening.wait(PATIENCE)
+        worker._listener._room = broken  # type: ignore[assignment]  # a bug in the engine
+        either.enqueue("collect")
+        # It does not go on beating as if it worked; others are told that it may have left claimed jobs behind.
+        wait_until(lambda: [info.state for info in either.store.workers()] == ["stopping"])
 
 
 def test_jobs_of_the_report_are_counted_by_outcome(either: PgQueuer) -> None:

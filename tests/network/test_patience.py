@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from pgq_sync import Job, PgQueuer, Settings
+from pgq_sync import Context, Job, PgQueuer, Settings
 from pgq_sync.errors import StoreUnavailable
 from pgq_sync.storage.connections import Connections, OwnPool
 from pgq_sync.storage.dsn import complete_dsn
@@ -20,7 +20,7 @@ from pgq_sync.storage.failures import translated
 from pgq_sync.storage.names import Names
 from pgq_sync.storage.postgres import PostgresStore
 from tests.network.proxy import Proxy
-from tests.storage.support import POLL_INTERVAL, query, worker
+from tests.storage.support import hand, query, wait_until_blocked_by
 from tests.waiting import PATIENCE, wait_until
 
 LIMIT = 0.3  # seconds
@@ -63,11 +63,11 @@ def test_a_transaction_that_is_swallowed_ends_in_store_unavailable(connections: 
 
 def test_a_swallowed_claim_ends_in_store_unavailable(connections: OwnPool, proxy: Proxy) -> None:
     store = PostgresStore(connections, Names())
-    with store.claimer(worker("work"), POLL_INTERVAL) as claimer:
-        assert claimer.claim(10, thorough=True) == ()
+    with hand(store, "work") as one:
+        assert one.claim() == []
         proxy.swallow()
         with pytest.raises(StoreUnavailable, match="no answer"):
-            claimer.claim(10, thorough=True)
+            one.claim()
     proxy.restore()
 
 
@@ -85,6 +85,7 @@ def test_a_worker_goes_on_after_everything_was_swallowed_for_a_while(connections
     assert query(dsn, "select status from pgq_history") == [("succeeded",)]
 
 
+@pytest.mark.skipif(not psycopg.capabilities.has_cancel_safe(), reason="libpq can give up a cancellation from version 17 on")
 def test_what_is_given_up_does_not_go_on_in_the_server(connections: OwnPool, dsn: str) -> None:
     with pytest.raises(psycopg.OperationalError), connections.for_engine().session() as session:
         session.run("select pg_sleep(600)")
@@ -104,6 +105,22 @@ def test_producers_and_schema_changes_wait_as_long_as_it_takes(connections: OwnP
         assert session.run("select pg_backend_pid() from pg_sleep(1)") == [engine]
     with closing(connections.direct()) as connection:
         connection.execute("select pg_sleep(1)")
+
+
+def test_a_handler_that_enqueues_waits_for_its_rival(connections: OwnPool, dsn: str) -> None:
+    pgq = PgQueuer(lambda settings: connections, Settings(), None)
+
+    @pgq.entrypoint("parent")
+    def parent(job: Job, context: Context) -> None:
+        context.enqueue("child", dedupe_key="one", on_conflict="skip")
+
+    pgq.enqueue("parent")
+    with psycopg.connect(dsn) as rival, pgq.worker():
+        rival.execute("insert into pgq_job (entrypoint, dedupe_key, dedupe_until) values ('child', 'one', 'finished')")
+        wait_until_blocked_by(dsn, rival.info.backend_pid)
+        time.sleep(3 * LIMIT)  # what the engine's own statements would not wait for
+        rival.commit()
+        wait_until(lambda: pgq.jobs.count() == {("child", "queued"): 1, ("parent", "succeeded"): 1})
 
 
 def test_waiting_for_notifications_is_no_silence(connections: OwnPool, dsn: str) -> None:

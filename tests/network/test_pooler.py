@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import closing
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -13,6 +14,7 @@ from psycopg_pool import ConnectionPool
 
 from pgq_sync import Context, DatabaseRetry, Job, NewJob, PgQueuer, Settings
 from pgq_sync.storage.connections import OwnPool, pooled
+from tests.conftest import LEAVE
 from tests.network.pgbouncer import bouncer
 from tests.network.proxy import Proxy
 from tests.storage.support import query
@@ -50,6 +52,26 @@ def test_a_running_worker_hears_of_jobs_past_the_pooler(dsn: str) -> None:
             assert worker.listening.wait(30)
             pgq.enqueue("work")
             wait_until(lambda: pgq.jobs.count() == {("work", "succeeded"): 1})
+
+
+def test_without_a_way_past_the_pooler_a_worker_says_so_once_and_polls(dsn: str, caplog: pytest.LogCaptureFixture) -> None:
+    with bouncer(dsn, pool_size=2) as through, PgQueuer.from_dsn(through, settings=Settings()) as pgq:
+        pgq.entrypoint("work", concurrency_limit=1)(_do_nothing)
+        pgq.entrypoint("plain")(_do_nothing)
+        with caplog.at_level(logging.WARNING), pgq.worker(poll_interval=timedelta(milliseconds=50)) as worker:
+            assert worker.listening.wait(30)
+            for _ in range(10):
+                pgq.enqueue("work")
+                pgq.enqueue("plain")
+            wait_until(lambda: pgq.jobs.count() == {("work", "succeeded"): 10, ("plain", "succeeded"): 10})
+            # Its life shows by its beats alone, so it may be silent for longer.
+            wait_until(lambda: [info.liveness_limit for info in pgq.store.workers()] == [timedelta(seconds=60)])
+            query(dsn, LEAVE)
+            pgq.enqueue("plain")
+            wait_until(lambda: pgq.jobs.count()[("plain", "succeeded")] == 11)
+        assert len([record for record in caplog.records if "listen_dsn" in record.message]) == 1
+        rows = query(through, "select count(*) from pg_locks where locktype = 'advisory' and objsubid = 1")
+        assert rows == [(0,)]
 
 
 def test_no_other_client_of_the_pooler_finds_its_session_changed(empty_dsn: str) -> None:

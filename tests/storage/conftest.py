@@ -25,18 +25,16 @@ class Timed:
     store: Store
     clock: MovableClock
     producer: Producer
+    dsn: str | None  # of its database, if it has one
 
 
 @pytest.fixture(params=["postgres", "memory"])
 def timed(request: pytest.FixtureRequest) -> Iterator[Timed]:
     """A store on PostgreSQL, and one in memory, on a clock that stands still until it is moved."""
     clock = MovableClock()
-    store: Store = (
-        MemoryStore(clock)
-        if request.param == "memory"
-        else PostgresStore(OwnPool(Settings(), request.getfixturevalue("dsn")), Names(), clock)
-    )
-    yield Timed(store, clock, Producer(lambda: store.intake(), Settings, lambda entrypoint: None))
+    dsn = None if request.param == "memory" else request.getfixturevalue("dsn")
+    store: Store = PostgresStore(OwnPool(Settings(), dsn), Names(), clock) if dsn else MemoryStore(clock)
+    yield Timed(store, clock, Producer(lambda: store.intake(), Settings, lambda entrypoint: None), dsn)
     store.close()
 
 
@@ -57,4 +55,11 @@ def producer(empty_dsn: str, place: Settings) -> Iterator[Role]:
 def runner(empty_dsn: str, place: Settings) -> Iterator[Role]:
     """A role that may run jobs."""
     with granted(empty_dsn, place, "worker") as role:
+        yield role
+
+
+@pytest.fixture
+def operator(empty_dsn: str, place: Settings) -> Iterator[Role]:
+    """A role that may look after jobs."""
+    with granted(empty_dsn, place, "operator") as role:
         yield role

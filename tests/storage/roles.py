@@ -47,14 +47,14 @@ def login(owner: str, kind: str) -> Iterator[tuple[str, str]]:
 
 @contextmanager
 def granted(owner: str, settings: Settings, kind: str) -> Iterator[Role]:
-    """A "producer" or a "worker" in a database into which the tables are installed."""
+    """A "producer", a "worker" or an "operator" in a database into which the tables are installed."""
     names, schema = Names(settings.prefix, settings.schema), f'"{settings.schema or "public"}"'
     with PgQueuer.from_dsn(owner, settings=settings) as pgq:
         pgq.schema.install()
     # Nothing that everybody may do by default shall help.
     query(owner, f"revoke create on schema public from public; revoke execute on all functions in schema {schema} from public")
     with login(owner, kind) as (name, dsn), PgQueuer.from_dsn(dsn, settings=settings) as pgq:
-        query(owner, grants(names, producer=name) if kind == "producer" else grants(names, worker=name))
+        query(owner, grants(names, **{kind: name}))
         yield Role(pgq, dsn, names, owner)
 
 

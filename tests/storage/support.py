@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import psycopg
 
-from pgq_sync.models import Claim, Outcome, Settled, Settlement, WorkerInfo
+from pgq_sync import JobRecord, PgQueuer
+from pgq_sync.engine.limits import LocalLimits
+from pgq_sync.models import Claim, JobId, Limit, Outcome, Room, Settled, Settlement, WorkerInfo
+from pgq_sync.storage.claiming import Claimer
 from pgq_sync.storage.names import Names
-from pgq_sync.storage.store import Claimer, Store
+from pgq_sync.storage.store import Store
 from tests.waiting import wait_until
 
 POLL_INTERVAL = timedelta(seconds=5)
 
 
-def worker(*entrypoints: str, queues: tuple[str, ...] | None = None) -> WorkerInfo:
+def worker(*entrypoints: str, queues: tuple[str, ...] | None = None, **more: Any) -> WorkerInfo:
     """A worker as it would register."""
     return WorkerInfo(
         worker_id=uuid4(),
@@ -30,6 +33,7 @@ def worker(*entrypoints: str, queues: tuple[str, ...] | None = None) -> WorkerIn
         queues=queues,
         entrypoints=tuple(sorted(entrypoints)),
         slots=10,
+        **more,
     )
 
 
@@ -42,7 +46,8 @@ class Hand:
     claimer: Claimer
 
     def claim(self, room: int = 1_000, *, thorough: bool = True) -> list[Claim]:
-        return list(self.claimer.claim(room, thorough=thorough))
+        claimed = self.claimer.claim(Room(room, room, True), thorough=thorough)
+        return [*claimed.careful, *claimed.plain]
 
     def claim_one(self) -> Claim:
         (claim,) = self.claim(1)
@@ -56,11 +61,43 @@ class Hand:
 
 
 @contextmanager
-def hand(store: Store, *entrypoints: str, queues: tuple[str, ...] | None = None) -> Iterator[Hand]:
-    """A hand that serves these entrypoints."""
-    who = worker(*entrypoints, queues=queues)
-    with store.claimer(who, POLL_INTERVAL) as claimer:
+def hand(
+    store: Store,
+    *entrypoints: str,
+    queues: tuple[str, ...] | None = None,
+    limits: Mapping[str, Limit] | None = None,
+    who: WorkerInfo | None = None,
+) -> Iterator[Hand]:
+    """A hand that serves these entrypoints, or that of the worker `who`."""
+    who = who or worker(*entrypoints, queues=queues)
+    with store.claimer(who, POLL_INTERVAL, LocalLimits(limits or {}), lambda: None) as claimer:
         yield Hand(store, who, claimer)
+
+
+def wait_until_gone(dsn: str, worker_id: UUID) -> None:
+    """Waits until the server has noticed that the session of this worker's claimer is closed."""
+    holders = """
+        select pid from pg_locks
+        where locktype = 'advisory' and (classid::bigint << 32) | objid::bigint = hashtextextended(%s::uuid::text, 0)
+    """
+    wait_until(lambda: not query(dsn, holders, [worker_id]))
+
+
+def ended(pgq: PgQueuer, status: Any, entrypoint: str = "work", **options: Any) -> JobId:
+    """A new job whose attempt ended so."""
+    job_id: JobId = pgq.enqueue(entrypoint, "data", **options)
+    with hand(pgq.store, entrypoint) as one:
+        claims = one.claim()
+        assert [claim.job.id for claim in claims] == [job_id]
+        one.settle(claims, status, error='{"reason": "test"}')
+    return job_id
+
+
+def record(pgq: PgQueuer, job_id: int) -> JobRecord:
+    """A job that must be there."""
+    found = pgq.jobs.get(job_id)
+    assert found is not None
+    return found
 
 
 class MovableClock:
@@ -108,6 +145,12 @@ def wait_until_blocked_by(dsn: str, pid: int) -> None:
     with closing(psycopg.connect(dsn, autocommit=True)) as observer:
         waiting = "select from pg_stat_activity where datname = current_database() and %s = any(pg_blocking_pids(pid))"
         wait_until(lambda: observer.execute(waiting, [pid]).fetchall())
+
+
+def waiting(dsn: str) -> int:
+    """How many connections to this database wait for a lock."""
+    sql = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+    return int(query(dsn, sql)[0][0])
 
 
 def query(dsn: str, sql: str, params: Any = None) -> list[tuple[Any, ...]]:

@@ -10,6 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from pgq_sync.engine.limits import LocalLimits
 from pgq_sync.models import Claim
 from pgq_sync.storage.claimer import PostgresClaimer
 from pgq_sync.storage.connections import connect
@@ -30,7 +31,7 @@ class OneConnection:
     connection: psycopg.Connection[Any]
 
     @contextmanager
-    def session(self) -> Iterator[Session]:
+    def session(self, *, patient: bool = True) -> Iterator[Session]:
         yield PsycopgSession(self.connection, prepare=True)
 
     def direct(self, *, listening: bool = False) -> psycopg.Connection[Any]:
@@ -81,7 +82,8 @@ def observed(request: pytest.FixtureRequest, dsn: str) -> Iterator[Observed]:
     with closing(connect(dsn, "test")) as connection:
         connection.execute(f"set plan_cache_mode to {request.param}".encode())
         connection.prepare_threshold = 0
-        with PostgresClaimer(connection, names, who, database_clock, POLL_INTERVAL) as claimer:
+        limits = LocalLimits({})
+        with PostgresClaimer(connection, names, who, database_clock, POLL_INTERVAL, limits, lambda: None) as claimer:
             yield Observed(Hand(PostgresStore(OneConnection(connection), names), who, claimer), connection)
             connection.execute("rollback")
 

@@ -1,4 +1,4 @@
-"""What the documented grants allow, and what they do not: a role that enqueues, and a role that runs jobs."""
+"""What the documented grants allow, and what they do not: roles that enqueue, that run jobs, and that look after them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from typing import Any
 import psycopg
 import pytest
 
-from pgq_sync import DuplicateJob, Hold, Job, NewJob, Retry, Settings
+from pgq_sync import DuplicateJob, Hold, Job, NewJob, PgQueuer, Retry, Settings
+from pgq_sync.models import DeclaredLimit
 from pgq_sync.storage.connections import OwnPool
 from pgq_sync.storage.postgres import PostgresStore
 from tests.storage.roles import FORBIDDEN, Role, days, granted
-from tests.storage.support import MovableClock, hand, query, worker
+from tests.storage.support import MovableClock, ended, hand, query, worker
 
 LIMIT = timedelta(seconds=15)
 
@@ -74,6 +75,8 @@ def test_a_producer_cannot_claim(producer: Role) -> None:
         "truncate {job}",
         "update {job} set worker_id = gen_random_uuid(), fence = 1",
         "select from {history}",
+        "insert into {cancel} (job_id) values (1)",
+        "insert into {limit} (entrypoint) values ('work')",
         "insert into {version} (version) values (2)",
         "select from {worker}",
         "select {maintain}()",
@@ -144,10 +147,74 @@ def test_a_worker_gives_signs_of_life(runner: Role) -> None:
     who = worker("work")
 
     runner.pgq.store.register(who)
-    assert runner.pgq.store.beat(who, LIMIT).count == 1
+    assert runner.pgq.store.beat(who).peers.count == 1
+    assert runner.pgq.store.rescue(who, thorough=True) == []
     assert [info.worker_id for info in runner.pgq.store.workers()] == [who.worker_id]
     runner.pgq.store.deregister(who.worker_id)
     assert runner.pgq.store.workers() == []
+
+
+def test_a_worker_looks_after_limits_and_requests(runner: Role) -> None:
+    pgq, limits = runner.pgq, runner.pgq.store.limits
+    assert limits.declare([DeclaredLimit("work", 1)], ["other"]) == []
+    assert len(limits.declare([DeclaredLimit("work", 2)], [])) == 1
+    assert limits.records()[0].concurrency_limit == 2
+
+    with hand(pgq.store, "work") as one:
+        job_id = pgq.enqueue("work")
+        claim = one.claim_one()
+        pgq.jobs.cancel([job_id])
+        assert pgq.store.cancel_requests([job_id]) == {job_id}
+        one.settle(claim, "retried")
+    assert pgq.store.end_cancelled() == 1
+
+
+def test_an_operator_looks_after_jobs_and_limits(operator: Role) -> None:
+    pgq = operator.pgq
+    with PgQueuer.from_dsn(operator.owner, settings=pgq.settings) as owners:
+        queued = owners.enqueue("other")
+        held, failed, doomed = (ended(owners, status) for status in ("held", "failed", "held"))
+        running = owners.enqueue("work")
+        with hand(owners.store, "work") as one:
+            one.claim()
+
+    assert [each.id for each in pgq.jobs.held()] == [doomed, held]
+    assert set(pgq.jobs.requeue([held, failed]).requeued) == {held, failed}
+    result = pgq.jobs.cancel([queued, running])
+    assert (result.ended, result.asked) == ([queued], [running])
+    assert pgq.jobs.delete([doomed, queued]).deleted == [doomed, queued]
+    assert pgq.jobs.purge() == 2
+    assert pgq.jobs.purge(status="failed") == 1
+    assert pgq.limits.pause("work")
+    assert pgq.limits.resume("work")
+    assert pgq.limits.list() == []
+    assert pgq.store.workers() == []
+
+
+def test_an_operator_ends_jobs_on_a_day_that_has_no_partition_yet(operator: Role) -> None:
+    with _on_a_clock(operator) as (store, _):
+        query(operator.owner, f"insert into {operator.table('job')} (entrypoint) values ('work')")
+        assert store.operations().cancel([1]).ended == [1]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "update {job} set worker_id = gen_random_uuid(), fence = 1",
+        "update {job} set payload = null",
+        "update {history} set status = 'succeeded'",
+        "truncate {history}",
+        "update {version} set version = 2",
+        "delete from {worker}",
+        "drop table {job}",
+    ],
+)
+def test_an_operator_can_do_nothing_else(operator: Role, statement: str) -> None:
+    with pytest.raises(FORBIDDEN):
+        query(operator.dsn, operator.names.fill(statement))
+    with hand(operator.pgq.store, "work") as one, pytest.raises(FORBIDDEN):
+        query(operator.owner, f"insert into {operator.table('job')} (entrypoint) values ('work')")
+        one.claim()
 
 
 @contextmanager

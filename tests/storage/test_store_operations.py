@@ -1,4 +1,4 @@
-"""What every store does for operators and the fleet: putting jobs back, looking them up, beats, forgetting."""
+"""What every store does for operators and the fleet: looking jobs up, beats, forgetting."""
 
 from __future__ import annotations
 
@@ -10,117 +10,13 @@ import psycopg
 import pytest
 
 from pgq_sync import NewJob, PgQueuer
-from pgq_sync.models import JobId, Peers
+from pgq_sync.models import Peers
 from tests.storage.conftest import Timed
 from tests.storage.support import hand, query, worker
-
-LIMIT = timedelta(seconds=15)
-
-
-def _ended(pgq: PgQueuer, status: Any, **options: Any) -> JobId:
-    """A new job whose attempt ended so."""
-    job_id: JobId = pgq.enqueue("work", "data", **options)
-    with hand(pgq.store, "work") as one:
-        claims = one.claim()
-        assert [claim.job.id for claim in claims] == [job_id]
-        one.settle(claims, status, error='{"reason": "test"}')
-    return job_id
-
-
-def test_a_held_job_is_put_back_under_its_own_id(either: PgQueuer) -> None:
-    job_id = _ended(either, "held", headers={"a": 1}, dedupe_key="k", priority=2)
-
-    result = either.jobs.requeue([job_id])
-
-    assert result.requeued == {job_id: job_id}
-    assert (list(result.conflicts), list(result.unknown)) == ([], [])
-    with hand(either.store, "work") as one:
-        job = one.claim_one().job
-    assert (job.id, job.attempt, job.payload, job.headers, job.dedupe_key) == (job_id, 1, b"data", {"a": 1}, "k")
-
-
-def test_a_failed_job_is_put_back_under_a_new_id_that_names_the_old(either: PgQueuer) -> None:
-    job_id = _ended(either, "failed", headers={"a": 1}, priority=2, queue="mail")
-
-    result = either.jobs.requeue([job_id])
-
-    new_id = result.requeued[job_id]
-    assert new_id != job_id
-    old, new = either.jobs.get(job_id), either.jobs.get(new_id)
-    assert old is not None
-    assert new is not None
-    assert (old.status, new.status, new.requeued_from, new.attempts) == ("failed", "queued", job_id, 0)
-    assert (new.payload, new.headers, new.priority, new.queue) == (b"data", {"a": 1}, 2, "mail")
-    assert new.errors == old.errors
-    assert new.created_at == new.execute_after
-    assert (new.claimed_at, new.worker_id, new.finished_at) == (None, None, None)
-
-
-@pytest.mark.parametrize("status", ["held", "failed"])
-def test_attempts_go_on_where_they_are_not_reset(either: PgQueuer, status: str) -> None:
-    job_id = _ended(either, status)
-
-    either.jobs.requeue([job_id], reset_attempts=False)
-
-    with hand(either.store, "work") as one:
-        assert one.claim_one().job.attempt == 2
-
-
-def test_a_taken_dedupe_key_blocks_only_its_own_job(either: PgQueuer) -> None:
-    blocked, free = _ended(either, "failed", dedupe_key="taken"), _ended(either, "failed", dedupe_key="free")
-    holder = either.enqueue("work", dedupe_key="taken")
-
-    result = either.jobs.requeue([blocked, free])
-
-    assert list(result.requeued) == [free]
-    assert list(result.conflicts) == [blocked]
-    assert not result.unknown
-    assert [record.id for record in either.jobs.find(status="queued")] == [result.requeued[free], holder]
-
-
-def test_two_failed_jobs_of_one_key_cannot_both_be_put_back(either: PgQueuer) -> None:
-    first, second = _ended(either, "failed", dedupe_key="k"), _ended(either, "failed", dedupe_key="k")
-
-    result = either.jobs.requeue([first, second])
-
-    assert (list(result.requeued), list(result.conflicts)) == ([first], [second])
-
-
-def test_a_key_that_guarded_only_the_start_does_not_block_putting_back(either: PgQueuer) -> None:
-    failed = _ended(either, "failed", dedupe_key="k", dedupe_until="started")
-    either.enqueue("work", dedupe_key="k")
-
-    assert list(either.jobs.requeue([failed]).requeued) == [failed]
-
-
-def test_what_cannot_be_put_back_as_a_whole_is_not_put_back_in_part(pgq: PgQueuer, dsn: str) -> None:
-    held = _ended(pgq, "held")
-    query(dsn, "alter table pgq_history rename to elsewhere")
-
-    with pytest.raises(psycopg.errors.UndefinedTable):
-        pgq.jobs.requeue([held])
-
-    assert query(dsn, "select status from pgq_job") == [("held",)]
-
-
-def test_what_is_neither_held_nor_failed_is_unknown(either: PgQueuer) -> None:
-    succeeded, cancelled = _ended(either, "succeeded"), _ended(either, "cancelled")
-    held = _ended(either, "held")
-    running = either.enqueue("work")
-    with hand(either.store, "work") as one:
-        one.claim()
-    queued = either.enqueue("work")
-
-    result = either.jobs.requeue([succeeded, queued, 2**63 - 1, held, running, cancelled, held])
-
-    assert list(result.requeued) == [held]
-    assert list(result.unknown) == [succeeded, queued, 2**63 - 1, running, cancelled]
-    assert not result.conflicts
 
 
 def test_an_empty_batch_is_no_batch(either: PgQueuer) -> None:
     assert either.enqueue_many([]) == []
-    assert either.jobs.requeue([]).requeued == {}
     with hand(either.store, "work") as one:
         assert one.settle([]).written == []
 
@@ -161,7 +57,7 @@ def test_a_worker_is_known_from_its_first_beat_until_it_leaves(timed: Timed) -> 
     timed.store.register(who)
     started = timed.clock.now
     timed.clock.move(seconds=5)
-    timed.store.beat(who, LIMIT)
+    timed.store.beat(who)
 
     (info,) = timed.store.workers()
     assert dataclasses.replace(info, started_at=None, beat_at=None) == who
@@ -173,7 +69,7 @@ def test_a_worker_is_known_from_its_first_beat_until_it_leaves(timed: Timed) -> 
 def test_a_worker_that_was_forgotten_is_known_again_at_its_next_beat(timed: Timed) -> None:
     who = worker("work")
 
-    assert timed.store.beat(who, LIMIT) == Peers(rank=0, count=1)
+    assert timed.store.beat(who).peers == Peers(rank=0, count=1)
     assert [info.worker_id for info in timed.store.workers()] == [who.worker_id]
 
 
@@ -181,7 +77,7 @@ def test_a_stopping_worker_says_so(timed: Timed) -> None:
     who = worker("work")
     timed.store.register(who)
 
-    timed.store.beat(dataclasses.replace(who, state="stopping"), LIMIT)
+    timed.store.beat(dataclasses.replace(who, state="stopping"))
 
     assert [info.state for info in timed.store.workers()] == ["stopping"]
 
@@ -193,17 +89,17 @@ def test_a_beat_tells_the_place_among_those_that_serve_the_same(timed: Timed) ->
     for who in [*same, *others]:
         timed.store.register(who)
 
-    assert [timed.store.beat(who, LIMIT) for who in same] == [Peers(rank, 3) for rank in range(3)]
-    assert [timed.store.beat(who, LIMIT) for who in others] == [Peers(0, 1)] * 3
+    assert [timed.store.beat(who).peers for who in same] == [Peers(rank, 3) for rank in range(3)]
+    assert [timed.store.beat(who).peers for who in others] == [Peers(0, 1)] * 3
 
-    timed.store.beat(dataclasses.replace(same[0], state="stopping"), LIMIT)
-    assert timed.store.beat(same[1], LIMIT) == Peers(0, 2)
+    timed.store.beat(dataclasses.replace(same[0], state="stopping"))
+    assert timed.store.beat(same[1]).peers == Peers(0, 2)
 
     timed.clock.move(seconds=14)
-    timed.store.beat(same[2], LIMIT)
+    timed.store.beat(same[2])
     timed.clock.move(seconds=2)
     # The second one has been silent for 16 seconds: only the third counts.
-    assert timed.store.beat(same[2], LIMIT) == Peers(0, 1)
+    assert timed.store.beat(same[2]).peers == Peers(0, 1)
 
 
 def test_history_is_forgotten_when_it_is_older_than_the_retention(timed: Timed) -> None:

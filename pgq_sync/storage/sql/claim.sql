@@ -1,23 +1,32 @@
 -- name: lanes
--- The non-empty lanes, each with its earliest execute_after and in how many seconds that is: a loose index scan,
--- one probe of the ready index per lane, however many jobs wait in it.
+-- What there is to claim, in three kinds of rows. The non-empty lanes, each with its earliest execute_after and in how
+-- many seconds that is: a loose index scan, one probe of the ready index per lane, however many jobs wait in it. The
+-- lanes of jobs in quarantine. And, with no priority, what is limited (true) or paused (a time).
 with recursive lane as (
     (select queue, entrypoint, priority, execute_after
-     from {job} where status = 'queued'
+     from {job} where status = 'queued' and rescues < 2
      order by queue, entrypoint, priority, execute_after limit 1)
     union all
     select following.queue, following.entrypoint, following.priority, following.execute_after
     from lane cross join lateral (
         select job.queue, job.entrypoint, job.priority, job.execute_after
         from {job} as job
-        where job.status = 'queued'
+        where job.status = 'queued' and job.rescues < 2
           and (job.queue, job.entrypoint, job.priority) > (lane.queue, lane.entrypoint, lane.priority)
         order by job.queue, job.entrypoint, job.priority, job.execute_after limit 1
     ) as following
+), waiting as (
+    select queue, entrypoint, priority, execute_after, false as flag from lane
+    union all
+    (select queue, entrypoint, priority, min(execute_after), true
+     from {job} where status = 'queued' and rescues >= 2 group by queue, entrypoint, priority)
 )
 select queue, entrypoint, priority, execute_after,
-       extract(epoch from execute_after - coalesce(%(now)s::timestamptz, statement_timestamp()))::float8
-from lane
+       extract(epoch from execute_after - coalesce(%(now)s::timestamptz, statement_timestamp()))::float8, flag
+from waiting
+union all
+select queue, entrypoint, null, paused_at, null, concurrency_limit > 0 or requests_per_second is not null
+from {limit} where paused_at is not null or concurrency_limit > 0 or requests_per_second is not null
 
 -- name: channel
 -- On which channel this installation notifies.
@@ -32,7 +41,7 @@ with picked as materialized (
     cross join lateral (
         select job.id
         from {job} as job
-        where job.status = 'queued'
+        where job.status = 'queued' and job.rescues < 2
           and job.queue = lane.queue and job.entrypoint = lane.entrypoint and job.priority = lane.priority
           and job.execute_after >= lane.bound
           and job.execute_after <= coalesce(%(now)s::timestamptz, statement_timestamp())
@@ -50,3 +59,117 @@ set status = 'running', attempt = attempt + 1, worker_id = %(worker_id)s, fence 
 where id = any(array(select id from picked))
 returning id, queue, entrypoint, payload, headers, priority, attempt, execute_after, created_at, claimed_at,
           dedupe_key, worker_id, rescues
+
+-- name: lock_limits
+-- Locks the limits of these entrypoints for a claim. Whoever finds one locked leaves that entrypoint to the other.
+select entrypoint from {limit} where queue = '' and entrypoint = any(%(entrypoints)s::text[])
+order by entrypoint for update skip locked
+
+-- name: claim_carefully
+-- Claims due jobs of limited entrypoints, and of those in quarantine: from each of the given lanes, at most one per
+-- entrypoint, as many as its limits leave. Their limits must be locked by an earlier statement of the same transaction:
+-- in the same statement the count below would be older than the lock. One row per claim, and one for a lane without any;
+-- each with what the limits had allowed, and in how many seconds the next token is there.
+with moment as materialized (
+    select coalesce(%(now)s::timestamptz, statement_timestamp()) as now
+), given as materialized (
+    select * from json_to_recordset(%(lanes)s::json)
+        as lane(n integer, queue text, entrypoint text, priority smallint, quarantined boolean, bound timestamptz, room integer)
+), refilled as materialized (
+    select entrypoint, concurrency_limit, requests_per_second, case when requests_per_second is not null then
+           least(burst, tokens + requests_per_second * greatest(extract(epoch from now - refilled_at)::float8, 0)) end as tokens
+    from moment, {limit}
+    where queue = '' and entrypoint in (select entrypoint from given)
+), lane as materialized (
+    select given.*, refilled.tokens, refilled.requests_per_second, greatest(0, least(
+               -- Just when a token is due the product may lie a hair below the whole number.
+               given.room, floor(refilled.tokens + 1e-6)::integer,
+               case when refilled.concurrency_limit > 0 then refilled.concurrency_limit - (
+                   select count(*)::integer from {job} as job where job.status = 'running' and job.entrypoint = given.entrypoint
+               ) end)) as allowed
+    from given left join refilled using (entrypoint)
+), picked as materialized (
+    select ready.id, lane.n
+    from (select * from lane order by n) as lane
+    cross join lateral (
+        (select id from (
+            select job.id from {job} as job
+            where not lane.quarantined and job.status = 'queued' and job.rescues < 2
+              and job.queue = lane.queue and job.entrypoint = lane.entrypoint and job.priority = lane.priority
+              and job.execute_after >= lane.bound
+              and job.execute_after <= coalesce(%(now)s::timestamptz, statement_timestamp())
+            order by job.execute_after, job.id
+            limit lane.allowed
+            for update skip locked
+        ) as normal)
+        union all
+        (select id from (
+            select job.id from {job} as job
+            where lane.quarantined and job.status = 'queued' and job.rescues >= 2
+              and job.queue = lane.queue and job.entrypoint = lane.entrypoint and job.priority = lane.priority
+              and job.execute_after <= coalesce(%(now)s::timestamptz, statement_timestamp())
+            order by job.execute_after, job.id
+            limit lane.allowed
+            for update skip locked
+        ) as quarantined)
+    ) as ready
+    limit %(room)s
+), claimed as (
+    update {job}
+    set status = 'running', attempt = attempt + 1, worker_id = %(worker_id)s, fence = %(fence)s,
+        claimed_at = coalesce(%(now)s::timestamptz, statement_timestamp()),
+        dedupe_until = nullif(dedupe_until, 'started')
+    where id = any(array(select id from picked))
+    returning id, queue, entrypoint, payload, headers, priority, attempt, execute_after, created_at, claimed_at,
+              dedupe_key, worker_id, rescues
+), took as materialized (
+    select lane.n, lane.entrypoint, lane.tokens - count(picked.id) as tokens, lane.requests_per_second, count(picked.id) as jobs
+    from lane left join picked using (n)
+    group by lane.n, lane.entrypoint, lane.tokens, lane.requests_per_second
+), spent as (
+    update {limit} as lim set tokens = took.tokens, refilled_at = now
+    from moment, took
+    where lim.queue = '' and lim.entrypoint = took.entrypoint and took.tokens is not null and took.jobs > 0
+)
+select lane.n, lane.allowed, greatest((1 - took.tokens) / took.requests_per_second, 0)::float8, claimed.*
+from lane join took using (n) left join picked using (n) left join claimed on claimed.id = picked.id
+order by lane.n
+
+-- name: own_session
+-- Waits until no other session of this worker is left: what an earlier one had sent is committed then or never will be.
+select pg_advisory_lock(hashtextextended(%(worker_id)s::uuid::text, 0))
+
+-- name: end_other_sessions
+-- Ends the sessions that still pass for this worker's, though their connection to it is lost.
+select pg_terminate_backend(pid)
+from pg_locks
+where locktype = 'advisory' and granted and objsubid = 1 and pid <> pg_backend_pid()
+  and database = (select oid from pg_database where datname = current_database())
+  and (classid::bigint << 32) | objid::bigint = hashtextextended(%(worker_id)s::uuid::text, 0)
+
+-- name: recover
+-- Puts back what this worker has claimed without the answer having reached it: all that it holds but the given claims.
+-- Tells which of those are still its own (true), and what is left claimed since somebody has it locked (false); or, if
+-- there is neither, one row without an id.
+with mine as materialized (
+    select job.id, open.id is not null as known
+    from {job} as job
+    left join unnest(%(ids)s::bigint[], %(fences)s::bigint[]) as open(id, fence) on (open.id, open.fence) = (job.id, job.fence)
+    where job.status = 'running' and job.worker_id = %(worker_id)s
+), unheard as materialized (
+    -- To wait for whoever has a row locked would keep the worker from claiming.
+    select id from {job}
+    where id = any(array(select id from mine where not known)) and worker_id is not distinct from %(worker_id)s
+    for update skip locked
+), changed as (
+    update {job} as job
+    set status = 'queued', worker_id = null, fence = null, claimed_at = null, attempt = job.attempt - 1
+    where job.id = any(array(select id from unheard))
+    returning job.id
+), told as (
+    select pg_notify({channel}(), json_build_array(0, count(*))::text) from changed having count(*) > 0
+)
+select mine.id, mine.known
+-- In this order: beside no row of its own, the announcement would not be made.
+from (select count(*) from told) as announced
+left join mine on mine.known or mine.id <> all(array(select id from unheard))

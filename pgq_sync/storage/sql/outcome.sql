@@ -78,6 +78,15 @@ where id = any(%(ids)s::bigint[]) and worker_id is not distinct from %(worker_id
 select id from {history}
 where id = any(%(ids)s::bigint[]) and worker_id = %(worker_id)s and fence = any(%(fences)s::bigint[])
 
+-- name: written_before
+-- Which of these jobs, held by this worker no longer, look as an earlier write whose answer was lost has left them:
+-- gone where they were to be finished, without a trace in history (it may keep none), else waiting with no further rescue.
+select given.id
+from unnest(%(ids)s::bigint[], %(rescues)s::integer[], %(finished)s::boolean[]) as given(id, rescues, finished)
+left join {job} as job using (id)
+where case when given.finished then job.id is null and not exists (select from {history} as known where known.id = given.id)
+           else job.status in ('queued', 'held') and job.rescues = given.rescues end
+
 -- name: maintain
 -- Makes the coming days' partitions of history and drops those past the retention (in seconds).
 select made, dropped from {maintain}(%(now)s::timestamptz, %(retention)s::float8 * interval '1 second')

@@ -87,11 +87,23 @@ grant execute on function {channel}() to {role};
 -- name: grants_worker
 -- What a role needs to run jobs, enqueue included. Partitions are made and dropped by a function of the owner's.
 grant select, insert, update, delete on {job}, {worker}, {schedule}, {limit}, {cancel}, {progress}, {watch} to {role};
-grant select, insert on {history} to {role};
+grant select, insert, update (requeued_as) on {history} to {role};
 grant select on {version} to {role};
 grant usage on sequence {job_sequence} to {role};
 grant execute on function {enqueue}(text, bytea, integer, timestamptz, text, text, jsonb, text, text, boolean) to {role};
 grant execute on function {enqueue_many}(text[], bytea[], smallint[], timestamptz[], text[], text[], text[], text[], text, timestamptz) to {role};
+grant execute on function {announce}(bigint, bigint, text[], text[], smallint[], timestamptz[]) to {role};
+grant execute on function {maintain}(timestamptz, interval) to {role};
+grant execute on function {channel}() to {role};
+
+-- name: grants_operator
+-- What a role needs to look after jobs and limits. It may end a job that waits, and claim none.
+grant select, insert, update (execute_after, status, attempt, rescues), delete on {job} to {role};
+grant select, insert, update (requeued_as), delete on {history} to {role};
+grant select, insert, delete on {cancel} to {role};
+grant select, insert, update on {limit} to {role};
+grant select on {worker}, {version} to {role};
+grant usage on sequence {job_sequence} to {role};
 grant execute on function {announce}(bigint, bigint, text[], text[], smallint[], timestamptz[]) to {role};
 grant execute on function {maintain}(timestamptz, interval) to {role};
 grant execute on function {channel}() to {role};

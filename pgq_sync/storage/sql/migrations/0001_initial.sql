@@ -32,15 +32,22 @@ create table {job} (
 );
 
 -- A lane (queue, entrypoint, priority) is one stretch of this index, its due jobs first.
-create index {job_ready} on {job} (queue, entrypoint, priority, execute_after, id) where status = 'queued';
+create index {job_ready} on {job} (queue, entrypoint, priority, execute_after, id) where status = 'queued' and rescues < 2;
+
+-- Jobs whose workers have died twice. They run one at a time per worker, so that one that kills its process is found alone.
+create index {job_quarantine} on {job} (queue, entrypoint, priority, execute_after, id) where status = 'queued' and rescues >= 2;
 
 -- Who runs what: for limits and for the rescue of a dead worker's jobs.
 create index {job_running} on {job} (entrypoint, worker_id) where status = 'running';
 
+-- What waits for a person.
+create index {job_held} on {job} (id) where status = 'held';
+
 -- A key guards at most one unfinished job. A claim clears dedupe_until where the key is to guard only until then.
 create unique index {job_dedupe} on {job} (dedupe_key) where dedupe_key is not null and dedupe_until is not null;
 
--- Finished jobs, partitioned by UTC day: forgetting is dropping a table.
+-- Finished jobs, partitioned by UTC day: forgetting is dropping a table. Rows are written once; only requeued_as is set
+-- later, on a failed job that is put back, so that it cannot be put back twice.
 create table {history} (
     id            bigint not null,
     finished_at   timestamptz not null,
@@ -49,6 +56,7 @@ create table {history} (
     claimed_at    timestamptz,
     fence         bigint,
     requeued_from bigint,
+    requeued_as   bigint,
     attempts      integer not null,
     priority      smallint not null,
     worker_id     uuid,
@@ -69,17 +77,18 @@ create index {history_failed} on {history} (finished_at) where status = 'failed'
 
 -- One row per running process of the fleet, touched by its beat.
 create table {worker} (
-    worker_id   uuid primary key,
-    name        text not null,
-    host        text not null,
-    pid         integer not null,
-    version     text not null,
-    queues      text[],
-    entrypoints text[] not null,
-    slots       integer not null,
-    state       text not null default 'running',
-    started_at  timestamptz not null default statement_timestamp(),
-    beat_at     timestamptz not null default statement_timestamp(),
+    worker_id      uuid primary key,
+    name           text not null,
+    host           text not null,
+    pid            integer not null,
+    version        text not null,
+    queues         text[],
+    entrypoints    text[] not null,
+    slots          integer not null,
+    state          text not null default 'running',
+    liveness_limit interval not null default '15 seconds',  -- of silence, after which its jobs are taken over
+    started_at     timestamptz not null default statement_timestamp(),
+    beat_at        timestamptz not null default statement_timestamp(),
     constraint {worker_state_check} check (state in ('running', 'stopping'))
 );
 
@@ -99,7 +108,8 @@ create table {schedule} (
     constraint {schedule_missed_check} check (on_missed in ('once', 'all', 'skip'))
 );
 
--- One row per limited or paused entrypoint; null and zero mean unlimited.
+-- One row per limited or paused entrypoint or queue. '' means any, null and zero mean unlimited. There are so many tokens
+-- at refilled_at; since then requests_per_second more came each second, up to burst.
 create table {limit} (
     queue               text collate "C" not null default '',
     entrypoint          text collate "C" not null default '',
