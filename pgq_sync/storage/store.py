@@ -75,9 +75,6 @@ class LocalLimits(Protocol):
     def names(self) -> Collection[str]:
         """The entrypoints that this worker declares as limited."""
 
-    def counted_here(self, entrypoint: str) -> bool:
-        """Whether the limit is this worker's own, and not the fleet's."""
-
     def room(self, entrypoint: str) -> int:
         """How many more of its jobs may start here now."""
 
@@ -85,7 +82,7 @@ class LocalLimits(Protocol):
         """In how many seconds there will be room again; 0: when one of its jobs has ended."""
 
     def take(self, entrypoint: str, jobs: int) -> None:
-        """Counts jobs that were claimed."""
+        """Counts jobs that were claimed with care; they may be of entrypoints that this worker does not know as limited."""
 
 
 class Claimer(Protocol):
@@ -112,7 +109,7 @@ class Claimer(Protocol):
 
         Args:
             room: for how many.
-            thorough: look everywhere, however recently that was done.
+            thorough: look everywhere, however recently that was done, limits included.
         """
 
     def recover(self, claims: Sequence[Claim]) -> Recovered:
@@ -132,8 +129,8 @@ class Claimer(Protocol):
     def arm(self) -> None:
         """Forgets earlier calls of `wake`. To be called before looking, never after: a wake-up would be lost."""
 
-    def retry_limited(self) -> None:
-        """A limited job has ended: its limit may have room again. Listener thread, before it claims."""
+    def ended(self, entrypoints: Iterable[str]) -> None:
+        """Limited jobs have ended, one name each: their limits may have room again. Listener thread, before it claims."""
 
     def wake(self) -> None:
         """Ends the wait. Cheap, and safe from any thread."""
