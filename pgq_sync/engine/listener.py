@@ -203,7 +203,9 @@ class Listener:
 
     def _hand_over(self, claimed: Claimed) -> bool:
         if claimed:
-            self._completer.expect([*claimed.careful, *claimed.plain])
+            replaced = self._completer.expect([*claimed.careful, *claimed.plain])
+            # Jobs that were taken over from this worker, and come back before it has noticed.
+            self._completer.abandon(self._slots.disown(replaced))
             self._quarantined = next((claim for claim in claimed.careful if claim.rescues >= QUARANTINE), self._quarantined)
             self._claimed += len(claimed)
         if claimed.in_doubt:
