@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import click
 
-from benchmarks import claims, draining, fleet, idle, latency, machine, table
+from benchmarks import claims, draining, fleet, idle, latency, limits, machine, table
 from benchmarks.extent import FULL, QUICK, Extent
 from benchmarks.readings import Reading, Scenario
 from benchmarks.servers import server
@@ -21,6 +21,7 @@ SCENARIOS: Mapping[str, Scenario] = {
     "drain": draining.measure_drain,
     "claim_flat": claims.measure,
     "entrypoints": draining.measure_entrypoints,
+    "limits": limits.measure,
     "fleet_looks": fleet.measure,
     "idle": idle.measure,
 }

@@ -14,9 +14,18 @@ class Extent:
     claim_few: int = 1_000  # queued jobs of the small table
     claim_many: int = 1_000_000  # queued, and then as many deferred jobs of the large one
     entrypoint_jobs: int = 50_000
+    limit_jobs: int = 2_000
     fleet_seconds: int = 10
     idle_seconds: int = 20
 
 
 FULL = Extent()
-QUICK = Extent(latency_jobs=50, drain_jobs=20_000, claim_many=50_000, entrypoint_jobs=20_000, fleet_seconds=2, idle_seconds=10)
+QUICK = Extent(
+    latency_jobs=50,
+    drain_jobs=20_000,
+    claim_many=50_000,
+    entrypoint_jobs=20_000,
+    limit_jobs=300,
+    fleet_seconds=2,
+    idle_seconds=10,
+)
