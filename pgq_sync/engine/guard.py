@@ -19,8 +19,8 @@ Value = TypeVar("Value")
 
 # Where an exception out of nowhere does lasting harm: it would leave a lock taken for ever (logging takes its locks
 # without `with` before Python 3.13), a connection of a pool given out to nobody, or the store in memory half changed.
-_CRITICAL_FUNCTIONS = {("logging", name) for name in ("handle", "acquire", "release", "_acquireLock", "_releaseLock")}
-_CRITICAL_MODULES = ("psycopg_pool", "pgq_sync.storage.pools", "pgq_sync.storage.memory")
+# All of logging, and not only where it takes a lock: an exception that is set while a handler writes strikes a little later.
+_CRITICAL_MODULES = ("logging", "psycopg_pool", "pgq_sync.storage.pools", "pgq_sync.storage.memory")
 _NEAR = 4  # innermost frames that are looked at: they call into other modules, but not deep
 
 
@@ -98,10 +98,6 @@ class Guard:
 
 def _is_critical(frame: FrameType | None) -> bool:
     """Whether a thread at `frame` had better not be interrupted."""
-    if frame is None:
-        return False
-    if (frame.f_globals.get("__name__"), frame.f_code.co_name) in _CRITICAL_FUNCTIONS:
-        return True
     for _ in range(_NEAR):
         if frame is None:
             return False
