@@ -32,7 +32,7 @@ from pgq_sync.storage.memory_operations import MemoryOperations
 from pgq_sync.storage.memory_rows import MemoryRow, new_row
 from pgq_sync.storage.memory_schedules import MemorySchedules
 from pgq_sync.storage.memory_state import MemoryState
-from pgq_sync.storage.store import OWN, Clock
+from pgq_sync.storage.store import OWN, WAITING, Clock
 from pgq_sync.storage.transactions import MemoryTransaction
 
 _MOST_ERRORS = 100  # of one job
@@ -119,8 +119,8 @@ class MemoryStore:
         holder = self._state.keys.get(job.dedupe_key) if job.dedupe_key is not None else None
         if holder is None:
             row = dataclasses.replace(row, id=self._state.next_id())
-        elif on_conflict == "replace" and self._state.jobs[holder].status in ("queued", "held"):
-            row = dataclasses.replace(row, id=holder, created_at=self._state.jobs[holder].created_at)
+        elif on_conflict == "replace" and (old := self._state.jobs[holder]).status in WAITING:
+            row = dataclasses.replace(row, id=holder, created_at=old.created_at, requeued_from=old.requeued_from)
         else:
             return holder if on_conflict == "existing" else None
         self._state.put(row)
