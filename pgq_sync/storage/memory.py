@@ -29,7 +29,7 @@ from pgq_sync.storage.intake import CheckedJob
 from pgq_sync.storage.memory_claimer import MemoryClaimer
 from pgq_sync.storage.memory_limits import MemoryLimits
 from pgq_sync.storage.memory_operations import MemoryOperations
-from pgq_sync.storage.memory_rows import MemoryRow, new_row
+from pgq_sync.storage.memory_rows import UNCLAIMED, MemoryRow, new_row
 from pgq_sync.storage.memory_schedules import MemorySchedules
 from pgq_sync.storage.memory_state import MemoryState
 from pgq_sync.storage.store import OWN, WAITING, Clock
@@ -37,7 +37,6 @@ from pgq_sync.storage.transactions import MemoryTransaction
 
 _MOST_ERRORS = 100  # of one job
 _GIVEN_UP = timedelta(minutes=10)  # of silence, after which a worker is dead though its claimer is open
-_UNCLAIMED: dict[str, Any] = {"status": "queued", "worker_id": None, "fence": None, "claimed_at": None}
 
 
 class MemoryStore:
@@ -163,7 +162,7 @@ class MemoryStore:
         self._state.put(
             dataclasses.replace(
                 row,
-                **(_UNCLAIMED | {"status": "held" if outcome.status == "held" else "queued"}),
+                **(UNCLAIMED | {"status": "held" if outcome.status == "held" else "queued"}),
                 attempt=row.attempt - (outcome.status == "released"),
                 execute_after=now + outcome.delay if outcome.status == "retried" else row.execute_after,
                 errors=errors[-_MOST_ERRORS:],
@@ -222,7 +221,7 @@ class MemoryStore:
             self._state.put(
                 dataclasses.replace(
                     row,
-                    **_UNCLAIMED,
+                    **UNCLAIMED,
                     attempt=row.attempt - 1,
                     rescues=row.rescues + 1,
                     errors=(*row.errors, error)[-_MOST_ERRORS:],
