@@ -17,6 +17,7 @@ from uuid import UUID
 from pgq_sync.errors import DuplicateJob
 from pgq_sync.models import (
     Beat,
+    Claim,
     JobId,
     OnConflict,
     Rescued,
@@ -77,7 +78,10 @@ class MemoryStore:
         yield MemoryTransaction(self.intake)
 
     def finish(self, connection: Any, settlement: Settlement) -> bool:
-        return bool(self.settle(settlement.claim.job.worker_id, [settlement]).written)
+        with self._state.lock:
+            finished = self._settle_valid(settlement.claim.job.worker_id, settlement)
+        self._state.wake()
+        return finished
 
     def operations(self, connection: Any = OWN) -> MemoryOperations:
         return MemoryOperations(self._state)
@@ -139,18 +143,26 @@ class MemoryStore:
                 self._state.claimers.remove(claimer)
 
     def settle(self, worker_id: UUID, settlements: Sequence[Settlement], *, again: bool = False) -> Settled:
-        written, lost = [], []
+        written: list[Settlement] = []
+        lost: list[Settlement] = []
         with self._state.lock:
             for each in settlements:
-                row = self._state.jobs.get(each.claim.job.id)
-                held = row is not None and (row.worker_id, row.fence) == (worker_id, each.claim.fence)
-                if row is not None and held and row.status == "running":
-                    self._settle_one(row, each)
-                    written.append(each)
-                else:
-                    lost.append(each)
+                known = self._settle_valid(worker_id, each) or self._is_settled(worker_id, each.claim)
+                (written if known else lost).append(each)
         self._state.wake()
         return Settled(written=written, lost=lost)
+
+    def _settle_valid(self, worker_id: UUID, settlement: Settlement) -> bool:
+        row = self._state.jobs.get(settlement.claim.job.id)
+        if row is None or (row.status, row.worker_id, row.fence) != ("running", worker_id, settlement.claim.fence):
+            return False
+        self._settle_one(row, settlement)
+        return True
+
+    def _is_settled(self, worker_id: UUID, claim: Claim) -> bool:
+        """Whether the job has finished under this claim before."""
+        row = self._state.history.get(claim.job.id)
+        return row is not None and (row.worker_id, row.fence) == (worker_id, claim.fence)
 
     def _settle_one(self, row: MemoryRow, settlement: Settlement) -> None:
         outcome, now = settlement.outcome, self._state.now()
