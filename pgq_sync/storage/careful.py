@@ -19,7 +19,7 @@ import psycopg
 
 from pgq_sync.models import Claim, Job, Room, WorkerInfo
 from pgq_sync.storage.claiming import LocalLimits
-from pgq_sync.storage.lanes import EARLIEST, Found, Key, LaneMemory
+from pgq_sync.storage.lanes import EARLIEST, Found, Key, LaneMemory, claim_order
 from pgq_sync.storage.names import Names
 from pgq_sync.storage.notifications import LaneNotice
 from pgq_sync.storage.statements import statements
@@ -210,7 +210,8 @@ class CarefulClaims:
             self._limits.take(lane.key[1], len(got))
             self._memory(lane).claimed((claim.job for claim in got), exhausted=False)
             self._judge(lane, allowed, len(got), token_in, now, cut_off)
-        return claims
+        # The statement's joins leave them in any order.
+        return sorted(claims, key=claim_order)
 
     def _judge(self, lane: Lane, allowed: int, got: int, token_in: float | None, now: float, cut_off: bool) -> None:
         """When the lane is worth the next claim."""

@@ -17,6 +17,7 @@ from uuid import UUID
 from pgq_sync.errors import DuplicateJob
 from pgq_sync.models import (
     Beat,
+    Claim,
     JobId,
     OnConflict,
     Rescued,
@@ -29,15 +30,14 @@ from pgq_sync.storage.intake import CheckedJob
 from pgq_sync.storage.memory_claimer import MemoryClaimer
 from pgq_sync.storage.memory_limits import MemoryLimits
 from pgq_sync.storage.memory_operations import MemoryOperations
-from pgq_sync.storage.memory_rows import MemoryRow, new_row
+from pgq_sync.storage.memory_rows import UNCLAIMED, MemoryRow, new_row
 from pgq_sync.storage.memory_schedules import MemorySchedules
 from pgq_sync.storage.memory_state import MemoryState
-from pgq_sync.storage.store import OWN, Clock
+from pgq_sync.storage.store import OWN, WAITING, Clock
 from pgq_sync.storage.transactions import MemoryTransaction
 
 _MOST_ERRORS = 100  # of one job
 _GIVEN_UP = timedelta(minutes=10)  # of silence, after which a worker is dead though its claimer is open
-_UNCLAIMED: dict[str, Any] = {"status": "queued", "worker_id": None, "fence": None, "claimed_at": None}
 
 
 class MemoryStore:
@@ -78,7 +78,10 @@ class MemoryStore:
         yield MemoryTransaction(self.intake)
 
     def finish(self, connection: Any, settlement: Settlement) -> bool:
-        return bool(self.settle(settlement.claim.job.worker_id, [settlement]).written)
+        with self._state.lock:
+            finished = self._settle_valid(settlement.claim.job.worker_id, settlement)
+        self._state.wake()
+        return finished
 
     def operations(self, connection: Any = OWN) -> MemoryOperations:
         return MemoryOperations(self._state)
@@ -119,8 +122,8 @@ class MemoryStore:
         holder = self._state.keys.get(job.dedupe_key) if job.dedupe_key is not None else None
         if holder is None:
             row = dataclasses.replace(row, id=self._state.next_id())
-        elif on_conflict == "replace" and self._state.jobs[holder].status in ("queued", "held"):
-            row = dataclasses.replace(row, id=holder, created_at=self._state.jobs[holder].created_at)
+        elif on_conflict == "replace" and (old := self._state.jobs[holder]).status in WAITING:
+            row = dataclasses.replace(row, id=holder, created_at=old.created_at, requeued_from=old.requeued_from)
         else:
             return holder if on_conflict == "existing" else None
         self._state.put(row)
@@ -140,18 +143,26 @@ class MemoryStore:
                 self._state.claimers.remove(claimer)
 
     def settle(self, worker_id: UUID, settlements: Sequence[Settlement], *, again: bool = False) -> Settled:
-        written, lost = [], []
+        written: list[Settlement] = []
+        lost: list[Settlement] = []
         with self._state.lock:
             for each in settlements:
-                row = self._state.jobs.get(each.claim.job.id)
-                held = row is not None and (row.worker_id, row.fence) == (worker_id, each.claim.fence)
-                if row is not None and held and row.status == "running":
-                    self._settle_one(row, each)
-                    written.append(each)
-                else:
-                    lost.append(each)
+                known = self._settle_valid(worker_id, each) or self._is_settled(worker_id, each.claim)
+                (written if known else lost).append(each)
         self._state.wake()
         return Settled(written=written, lost=lost)
+
+    def _settle_valid(self, worker_id: UUID, settlement: Settlement) -> bool:
+        row = self._state.jobs.get(settlement.claim.job.id)
+        if row is None or (row.status, row.worker_id, row.fence) != ("running", worker_id, settlement.claim.fence):
+            return False
+        self._settle_one(row, settlement)
+        return True
+
+    def _is_settled(self, worker_id: UUID, claim: Claim) -> bool:
+        """Whether the job has finished under this claim before."""
+        row = self._state.history.get(claim.job.id)
+        return row is not None and (row.worker_id, row.fence) == (worker_id, claim.fence)
 
     def _settle_one(self, row: MemoryRow, settlement: Settlement) -> None:
         outcome, now = settlement.outcome, self._state.now()
@@ -163,7 +174,7 @@ class MemoryStore:
         self._state.put(
             dataclasses.replace(
                 row,
-                **(_UNCLAIMED | {"status": "held" if outcome.status == "held" else "queued"}),
+                **(UNCLAIMED | {"status": "held" if outcome.status == "held" else "queued"}),
                 attempt=row.attempt - (outcome.status == "released"),
                 execute_after=now + outcome.delay if outcome.status == "retried" else row.execute_after,
                 errors=errors[-_MOST_ERRORS:],
@@ -222,7 +233,7 @@ class MemoryStore:
             self._state.put(
                 dataclasses.replace(
                     row,
-                    **_UNCLAIMED,
+                    **UNCLAIMED,
                     attempt=row.attempt - 1,
                     rescues=row.rescues + 1,
                     errors=(*row.errors, error)[-_MOST_ERRORS:],

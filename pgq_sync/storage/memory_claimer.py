@@ -14,7 +14,7 @@ from pgq_sync.models import Claim, Claimed, JobId, Peers, Recovered, Room, Worke
 from pgq_sync.storage.claiming import LocalLimits
 from pgq_sync.storage.lanes import claim_order, serving
 from pgq_sync.storage.limit_rows import ANY, LimitRow
-from pgq_sync.storage.memory_rows import MemoryKey
+from pgq_sync.storage.memory_rows import UNCLAIMED, MemoryKey
 from pgq_sync.storage.memory_state import MemoryState
 
 _LONGEST_WAIT = 86_400.0  # seconds: some systems cannot wait for more than some weeks
@@ -65,9 +65,16 @@ class MemoryClaimer:
         self._event.wait(None if for_room or due is None else min(due, _LONGEST_WAIT))
 
     def recover(self, claims: Sequence[Claim]) -> Recovered:
-        """Nothing is lost here on the way; somebody may have rescued this worker's jobs, though."""
+        known = {(claim.job.id, claim.fence) for claim in claims}
         with self._state.lock:
-            return Recovered([claim for claim in claims if not self._holds(claim)])
+            mine = [row for row in self._state.jobs.values() if row.status == "running" and row.worker_id == self.worker_id]
+            unknown = [row for row in mine if (row.id, row.fence) not in known]
+            for row in unknown:
+                self._state.put(dataclasses.replace(row, **UNCLAIMED, attempt=row.attempt - 1))
+            lost = [claim for claim in claims if not self._holds(claim)]
+        if unknown:
+            self._state.wake()
+        return Recovered(lost)
 
     def claim(self, room: Room, *, thorough: bool = False) -> Claimed:
         with self._state.lock:

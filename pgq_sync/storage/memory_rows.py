@@ -12,6 +12,8 @@ from pgq_sync.models import Job, JobId, JobRecord
 from pgq_sync.storage.intake import CheckedJob
 
 MemoryKey = tuple[str, str, int, bool]  # queue, entrypoint, priority, whether in quarantine
+UNCLAIMED: dict[str, Any] = {"status": "queued", "worker_id": None, "fence": None, "claimed_at": None}
+"""What a job that is put back has no more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -133,6 +133,13 @@ def test_every_claim_reads_what_is_committed_whatever_the_databases_default_is(s
     assert dict(query(dsn, "select entrypoint, isolation from seen")) == dict.fromkeys(("limited", "plain"), "read committed")
 
 
+def test_limited_jobs_come_in_the_order_in_which_they_are_to_start(pgq: PgQueuer) -> None:
+    limit(pgq, "limited", 5)
+    ids = pgq.enqueue_many(NewJob(entrypoint="limited") for _ in range(5))
+    with hand(pgq.store, "limited") as one:
+        assert [claim.job.id for claim in one.claim()] == ids
+
+
 @pytest.mark.parametrize("at_once", [1, 3])
 def test_rivals_on_jobs_that_take_no_time_never_exceed_the_limit(pgq: PgQueuer, dsn: str, at_once: int) -> None:
     limit(pgq, "limited", at_once)

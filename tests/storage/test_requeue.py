@@ -131,6 +131,16 @@ def test_the_new_job_may_fail_and_be_put_back_in_its_turn(either: PgQueuer) -> N
     assert list(result.requeued) == [second]
 
 
+def test_a_requeued_job_that_is_replaced_still_names_the_old(either: PgQueuer) -> None:
+    failed = ended(either, "failed", dedupe_key="k")
+    anew = either.jobs.requeue([failed]).requeued[failed]
+
+    assert either.enqueue("work", dedupe_key="k", on_conflict="replace") == anew
+
+    assert record(either, anew).requeued_from == failed
+    assert record(either, failed).requeued_as == anew
+
+
 def test_a_conflict_uses_nothing_up(either: PgQueuer) -> None:
     failed = ended(either, "failed", dedupe_key="k")
     holder = either.enqueue("work", dedupe_key="k")

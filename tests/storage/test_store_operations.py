@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from pgq_sync import NewJob, PgQueuer
-from pgq_sync.models import Peers
+from pgq_sync.models import Peers, Recovered
 from tests.storage.conftest import Timed
 from tests.storage.support import hand, query, worker
 
@@ -49,6 +49,20 @@ def test_jobs_are_counted_by_entrypoint_and_status(either: PgQueuer) -> None:
 
     assert sum(either.jobs.count().values()) == 5
     assert {status for _, status in either.jobs.count()} == {"failed", "succeeded", "held", "running", "queued"}
+
+
+def test_a_claim_that_its_worker_does_not_know_of_is_put_back(either: PgQueuer) -> None:
+    either.enqueue_many(NewJob(entrypoint="work") for _ in range(4))
+
+    with hand(either.store, "work") as one, hand(either.store, "work") as other:
+        known, unknown, finished = one.claim(3)
+        (theirs,) = other.claim()
+        one.settle(finished)
+        assert one.claimer.recover([known, finished]) == Recovered([finished])
+
+        assert [claim.job.attempt for claim in other.claim()] == [1]
+        assert [each.claim for each in one.settle([known, unknown]).lost] == [unknown]
+        assert other.settle(theirs).written
 
 
 def test_a_worker_is_known_from_its_first_beat_until_it_leaves(timed: Timed) -> None:
