@@ -30,6 +30,7 @@ _FIRST_FULL = 0.05  # seconds until a limit that was reached by others is looked
 _LONGEST_FULL = 1.0
 # A snapshot per statement is what the limits' exactness rests on, whatever the database's default is.
 _BEGIN = b"begin isolation level read committed; set local synchronous_commit to on"
+_COMMIT = b"commit"
 
 
 class Lane(NamedTuple):
@@ -159,7 +160,7 @@ class CarefulClaims:
         try:
             self._connection.execute(_BEGIN, prepare=False)  # two commands cannot be prepared
             yield
-            self._connection.execute(b"commit")
+            self._connection.execute(_COMMIT)
         except BaseException:
             if not self._connection.closed:
                 self._connection.execute(b"rollback")

@@ -30,8 +30,18 @@ from pgq_sync.storage.waker import Waker
 BUSY_LOOK = 1.0  # seconds between two full looks while there is work
 PROBE = 60.0  # seconds between two notifications to itself
 _ECHO = 2.0  # seconds that such a one may take
-# A machine that is lost closes no connection: without these the server would believe in it, and in its worker, for hours.
-_KEEPALIVES = b"set tcp_keepalives_idle to 5; set tcp_keepalives_interval to 3; set tcp_keepalives_count to 3"
+_SESSION = b"; ".join(
+    [
+        # A claim whose commit is lost in a crash leaves the job queued, which is no loss.
+        b"set synchronous_commit to off",
+        # Every good plan of these statements has the same shape: to plan anew each time only adds to the latency.
+        b"set plan_cache_mode to force_generic_plan",
+        # A plain index scan marks the dead entries that it meets, and the next one passes them by; a bitmap's does not.
+        b"set enable_bitmapscan to off",
+        # A machine that is lost closes no connection: the server would believe in it, and in its worker, for hours.
+        b"set tcp_keepalives_idle to 5; set tcp_keepalives_interval to 3; set tcp_keepalives_count to 3",
+    ]
+)
 _STATEMENTS = ("lanes", "claim", "own_session", "end_other_sessions", "recover")
 _fences = itertools.count(1)  # over all claimers of the process: a fence is never used again
 
@@ -103,11 +113,7 @@ class PostgresClaimer:
             self.hears = self.exclusive = not pooled(self._connection)
             if self.exclusive:
                 self._own_session()
-                self._connection.execute(_KEEPALIVES, prepare=False)
-                # A claim whose commit is lost in a crash leaves the job queued, which is no loss.
-                self._connection.execute("set synchronous_commit to off")
-                # Every good plan of these statements has the same shape: to plan anew each time only adds to the latency.
-                self._connection.execute("set plan_cache_mode to force_generic_plan")
+                self._connection.execute(_SESSION, prepare=False)  # several commands cannot be prepared
                 self._connection.add_notify_handler(lambda notification: self._take(notification.channel, notification.payload))
                 self._own_channel = subscribe_own(self._connection, subscribe(self._connection, self._names))
                 self.hears = self._echo()

@@ -36,6 +36,10 @@ WATCH = """
     create constraint trigger watch after update on pgq_job deferrable initially deferred for each row
         when (new.status = 'running') execute function watch();
 """
+EXPLAIN = """
+    explain (analyze, buffers, format json)
+    select count(*) from pgq_job where status = 'running' and entrypoint = 'limited'
+"""
 
 
 def limit(pgq: PgQueuer, entrypoint: str, *numbers: Any) -> None:
@@ -164,3 +168,20 @@ def test_rivals_on_jobs_that_take_no_time_never_exceed_the_limit(pgq: PgQueuer, 
     assert len(set(done)) == len(done) == 400
     ((most,),) = query(dsn, "select max(running) from seen")
     assert 0 < most <= at_once
+
+
+def test_a_limited_claim_passes_by_what_is_left_of_jobs_that_are_gone_before_a_vacuum_comes(pgq: PgQueuer, dsn: str) -> None:
+    query(dsn, "alter table pgq_job set (autovacuum_enabled = off)")
+    limit(pgq, "limited", 5)
+    query(dsn, "insert into pgq_job (entrypoint) select 'limited' from generate_series(1, 20000)")
+    query(dsn, "update pgq_job set status = 'running', worker_id = gen_random_uuid(), fence = 1")
+    query(dsn, "analyze pgq_job")  # many run, as far as the planner knows
+    query(dsn, "delete from pgq_job")
+    enqueue(pgq, limited=2)
+    with hand(pgq.store, "limited") as one:
+        one.claim(1)
+        one.claim(1)
+        # As the claimer's session plans it.
+        ((plan,),) = one.claimer._connection.execute(EXPLAIN)  # type: ignore[attr-defined]  # of PostgreSQL's claimer
+    # The pages of the index itself, and hardly any of the table.
+    assert plan[0]["Plan"]["Shared Hit Blocks"] + plan[0]["Plan"]["Shared Read Blocks"] < 200
