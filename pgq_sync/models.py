@@ -105,6 +105,7 @@ class Claimed:
 
     plain: Sequence[Claim] = ()  # they may wait for a slot
     careful: Sequence[Claim] = ()  # limited, or in quarantine: to be started at once
+    in_doubt: bool = False  # a further claim failed, and may have been carried out all the same
 
     def __len__(self) -> int:
         return len(self.plain) + len(self.careful)

@@ -53,13 +53,22 @@ class Completer:
         self._outcomes: queue.SimpleQueue[Settlement | None] = queue.SimpleQueue()
         # The claims whose outcome is not written yet, by job. Whatever is not here under its fence is not written.
         self._open: dict[JobId, Claim] = {}
-        self._lock = threading.Lock()  # of changes to what is open
+        self._replaced: set[tuple[JobId, int]] = set()  # claims of jobs that are open under a later fence
+        self._lock = threading.Lock()  # of changes to these
 
-    def expect(self, claims: Sequence[Claim]) -> None:
-        """Notes claims as open. To be called before their jobs can run."""
+    def expect(self, claims: Sequence[Claim]) -> Sequence[Claim]:
+        """Notes claims as open, before their jobs can run; returns those that were open for the same jobs.
+
+        Such a one was put back, and its outcome is just being written; or others have taken it over, and given it back.
+        """
+        replaced = []
         with self._lock:
             for claim in claims:
+                if (earlier := self._open.get(claim.job.id)) is not None:
+                    replaced.append(earlier)
+                    self._replaced.add((earlier.job.id, earlier.fence))
                 self._open[claim.job.id] = claim
+        return replaced
 
     def held(self) -> list[Claim]:
         """The claims whose outcome is not written yet."""
@@ -121,17 +130,23 @@ class Completer:
 
     def _still_open(self, batch: Sequence[Settlement]) -> list[Settlement]:
         chosen: dict[int, Settlement] = {}
+        lost = []
         for each in batch:
-            # Claimed again since, or settled already: a later outcome of the old claim has no say.
             if self.holds(each.claim):
                 chosen.setdefault(each.claim.job.id, each)
+            elif (each.claim.job.id, each.claim.fence) in self._replaced:
+                self._lost(each)
+                lost.append(each)
+            # Else it is settled already: a later outcome of the claim has no say.
+        if lost:
+            self._on_written(lost)
         return list(chosen.values())
 
     def abandon(self, claims: Sequence[Claim]) -> None:
-        """Drops claims that others have taken over before they started here."""
+        """Drops claims that others have taken over."""
         if not claims:
             return
-        logger.warning("%s jobs were no longer ours before they had started: %s", len(claims), [each.job.id for each in claims])
+        logger.warning("%s jobs were no longer ours: %s", len(claims), [each.job.id for each in claims])
         self.counts["lost"] += len(claims)
         dropped = [Settlement(claim, Outcome(status="released")) for claim in claims]
         for each in dropped:
@@ -172,6 +187,7 @@ class Completer:
 
     def _forget(self, settlement: Settlement) -> None:
         with self._lock:
+            self._replaced.discard((settlement.claim.job.id, settlement.claim.fence))
             # A job that was put back may have been claimed again meanwhile: that claim is open.
             if self.holds(settlement.claim):
                 del self._open[settlement.claim.job.id]

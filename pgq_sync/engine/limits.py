@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from pgq_sync.entrypoints.registry import Registry
 from pgq_sync.models import DeclaredLimit, Limit, WorkerInfo
@@ -88,7 +88,7 @@ class LocalLimits:
 
     def __init__(self, limits: Mapping[str, Limit]) -> None:
         self._limits = limits
-        self._running: Counter[str] = Counter()
+        self._running: Counter[str] = Counter()  # what was claimed with care, also where only the store knows of a limit
         self._lock = threading.Lock()  # of the line above: jobs end in other threads
         self._buckets = {
             name: Bucket(limit.requests_per_second, limit.burst)
@@ -99,10 +99,6 @@ class LocalLimits:
     @property
     def names(self) -> Collection[str]:
         return self._limits.keys()
-
-    def counted_here(self, entrypoint: str) -> bool:
-        limit = self._limits.get(entrypoint)
-        return limit is not None and limit.scope == "worker"
 
     def room(self, entrypoint: str) -> int:
         limit = self._limits.get(entrypoint)
@@ -118,15 +114,17 @@ class LocalLimits:
         return bucket.next_in() if bucket else 0.0
 
     def take(self, entrypoint: str, jobs: int) -> None:
-        if entrypoint in self._limits:
-            with self._lock:
-                self._running[entrypoint] += jobs
+        with self._lock:
+            self._running[entrypoint] += jobs
         if bucket := self._buckets.get(entrypoint):
             bucket.take(jobs)
 
-    def ended(self, entrypoints: Iterable[str]) -> bool:
-        """Counts jobs whose outcome is written, one name each; tells whether any of them was limited. From any thread."""
-        limited = [name for name in entrypoints if name in self._limits]
+    def ended(self, entrypoints: Iterable[str]) -> Sequence[str]:
+        """Counts jobs whose outcome is written, one name each, and returns those that were limited. From any thread."""
+        limited = []
         with self._lock:
-            self._running.subtract(limited)
-        return bool(limited)
+            for name in entrypoints:
+                if self._running[name] > 0:
+                    self._running[name] -= 1
+                    limited.append(name)
+        return limited

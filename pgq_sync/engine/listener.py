@@ -8,6 +8,7 @@ import random
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 
@@ -66,7 +67,7 @@ class Listener:
         self._recovered = True  # whether nothing is left that was claimed over a lost connection
         self._peers = Peers()
         self._throttled = False
-        self._limited_ended = False
+        self._ended: deque[str] = deque()  # the entrypoints of limited jobs that have ended; filled by other threads
         self._quarantined: Claim | None = None  # the latest: a second one waits until its outcome is written
         self._said_deaf = False
         # Whether there may be jobs that were claimed without the answer having arrived; told once the thread has ended.
@@ -99,6 +100,9 @@ class Listener:
                 # A server that takes connections and then refuses to work, a standby say, is not asked all the time.
                 delay = _FIRST_DELAY if time.monotonic() - connected > _LONGEST_DELAY else min(delay * 2, _LONGEST_DELAY)
                 stopping.wait(delay * random.uniform(0.5, 1.5))
+            except BaseException:
+                self.in_doubt = True
+                raise
             finally:
                 self._claimer = None
                 self.listening.clear()
@@ -138,8 +142,8 @@ class Listener:
 
     def written(self, settlements: Sequence[Settlement]) -> None:
         """A batch of outcomes was written: it matters to limits, to a drain, and where that was waited for."""
-        if self._limits.ended(each.claim.job.entrypoint for each in settlements):
-            self._limited_ended = True
+        if ended := self._limits.ended(each.claim.job.entrypoint for each in settlements):
+            self._ended.extend(ended)
             self.wake()
         elif self._draining or self._max_jobs is not None or self._throttled or self._quarantined:
             self.wake()
@@ -167,9 +171,8 @@ class Listener:
             claimer.arm()
             if stopping.is_set():
                 return
-            if self._limited_ended:
-                self._limited_ended = False
-                claimer.retry_limited()
+            if self._ended:
+                claimer.ended([self._ended.popleft() for _ in range(len(self._ended))])
             if time.monotonic() >= self._recover_again:
                 self._recover(claimer)
             room = self._room()
@@ -204,9 +207,13 @@ class Listener:
 
     def _hand_over(self, claimed: Claimed) -> bool:
         if claimed:
-            self._completer.expect([*claimed.careful, *claimed.plain])
+            replaced = self._completer.expect([*claimed.careful, *claimed.plain])
+            # Jobs that were taken over from this worker, and come back before it has noticed.
+            self._completer.abandon(self._slots.disown(replaced))
             self._quarantined = next((claim for claim in claimed.careful if claim.rescues >= QUARANTINE), self._quarantined)
             self._claimed += len(claimed)
+        if claimed.in_doubt:
+            self.in_doubt, self._recover_again = True, time.monotonic()
         self._slots.hand(claimed)
         return bool(claimed)
 

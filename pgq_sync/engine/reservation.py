@@ -48,9 +48,13 @@ class Reservation:
         return self._promised.get()
 
     def fill(self, claims: Sequence[Claim]) -> Sequence[Claim]:
-        """Gives claims to the slots that wait, lets the others of those go on, and returns what is left of the claims."""
+        """Gives claims to the slots that wait, lets the others of those go on, and returns what is left of the claims.
+
+        From then on no slot waits, until one is wanted again.
+        """
         with self._lock:
             kept, self._kept = self._kept, 0
+            self.wanted = False
         for claim in claims[:kept]:
             self._promised.put(claim)
         for _ in range(kept - len(claims)):
@@ -60,5 +64,5 @@ class Reservation:
     def close(self) -> None:
         """Lets every slot go on, from now on too."""
         with self._lock:
-            self._closed, self.wanted = True, False
+            self._closed = True
         self.fill(())

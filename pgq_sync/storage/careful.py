@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from itertools import chain
 from typing import Any, NamedTuple
@@ -27,7 +28,8 @@ from pgq_sync.storage.store import Clock
 _RIVAL = 0.01  # seconds until limits that another claim has locked are tried again, about
 _FIRST_FULL = 0.05  # seconds until a limit that was reached by others is looked at again, doubled each time
 _LONGEST_FULL = 1.0
-_DURABLE = b"begin; set local synchronous_commit to on"
+# A snapshot per statement is what the limits' exactness rests on, whatever the database's default is.
+_BEGIN = b"begin isolation level read committed; set local synchronous_commit to on"
 
 
 class Lane(NamedTuple):
@@ -37,6 +39,7 @@ class Lane(NamedTuple):
     bound: datetime
     room: int
     quarantined: bool
+    locked: bool = False  # its entrypoint's limit
 
 
 class CarefulClaims:
@@ -67,48 +70,61 @@ class CarefulClaims:
         self._worker = worker
         self._clock = clock
         self._limits = limits
-        self._limited = frozenset(limits.names)
         self._lanes = LaneMemory(serves)
         self._quarantined = LaneMemory(serves)
-        # How often in a row an entrypoint's limit was found reached; the lane is tried later and later.
+        self._shared: Mapping[str, float] = {}  # what the store limits, and since when
+        # Of each entrypoint whose due jobs wait for its limit: how often in a row that was found reached, until when it is
+        # left alone, and whether it was reached by jobs that run.
         self._full: dict[str, int] = {}
-        self._reached: set[Key] = set()  # lanes put off since so many of their jobs run
+        self._off: dict[str, float] = {}
+        self._crowded: set[str] = set()
+        self._left = False  # whether the last claim left lanes that another one would bring at once
 
     def concerns(self, entrypoint: str) -> bool:
         """Whether jobs of this entrypoint are limited."""
-        return entrypoint in self._limited
+        return entrypoint in self._shared or entrypoint in self._limits.names
 
-    def looked(self, found: Sequence[Found], limited: frozenset[str], now: float) -> list[Found]:
+    def looked(self, found: Sequence[Found], shared: Mapping[str, float], now: float) -> list[Found]:
         """Takes over what of a full look is to be claimed with care, and returns the rest.
 
         Args:
             found: the lanes.
-            limited: the entrypoints that the store knows to be limited.
+            shared: the entrypoints that the store knows to be limited, and since when they are as they are.
             now: of the monotonic clock.
         """
-        self._limited = limited | frozenset(self._limits.names)
-        lanes = [lane for lane in found if lane.quarantined or lane.key[1] in self._limited]
-        postponed = self._lanes.postponed()
-        self._lanes.looked([lane for lane in lanes if not lane.quarantined], now)
-        for key, until in postponed.items():
-            self._lanes.postpone(key, until)
-        self._quarantined.looked([lane for lane in lanes if lane.quarantined], now)
-        self._full = {name: times for name, times in self._full.items() if any(lane.key[1] == name for lane in lanes)}
-        return [lane for lane in found if not (lane.quarantined or lane.key[1] in self._limited)]
+        self._retry(name for name in self._off if shared.get(name) != self._shared.get(name))
+        self._shared = shared
+        careful = [lane for lane in found if lane.quarantined or self.concerns(lane.key[1])]
+        self._lanes.looked([lane for lane in careful if not lane.quarantined], now)
+        self._quarantined.looked([lane for lane in careful if lane.quarantined], now)
+        waiting = {lane.key[1] for lane in careful}
+        self._full = {name: times for name, times in self._full.items() if name in waiting}
+        self._off = {name: until for name, until in self._off.items() if name in waiting}
+        return [lane for lane in found if not (lane.quarantined or self.concerns(lane.key[1]))]
 
     def notified(self, lane: LaneNotice, due: float) -> None:
         """Takes over what a notification says of a limited lane."""
         self._lanes.notified(lane, due)
 
+    def ended(self, entrypoints: Iterable[str]) -> None:
+        """Jobs of these have ended here: limits that were reached by running jobs are worth another try."""
+        self._retry(self._crowded.intersection(entrypoints))
+
     def retry(self) -> None:
-        """A limited job has ended here: limits that were reached by running jobs are worth another try."""
-        for key in self._reached:
-            self._lanes.postpone(key, 0.0)
-        self._reached.clear()
+        """Every limit is worth another try."""
+        self._retry(self._off)
+
+    def _retry(self, entrypoints: Iterable[str]) -> None:
+        for name in list(entrypoints):
+            self._off.pop(name, None)
+            self._crowded.discard(name)
 
     def next_due(self) -> float | None:
         """When a careful claim will be worth while; None if it is not known to be."""
-        return min((due for due in (self._lanes.next_due(), self._quarantined.next_due()) if due is not None), default=None)
+        if self._left:
+            return 0.0
+        dues = (self._lanes.next_due(), self._quarantined.next_due(), min(self._off.values(), default=None))
+        return min((due for due in dues if due is not None), default=None)
 
     @property
     def held_back(self) -> bool:
@@ -117,57 +133,68 @@ class CarefulClaims:
 
     def top(self, now: float, quarantine: bool) -> int | None:
         """The largest priority that a careful claim could bring now; None: nothing."""
+        self._left = False
+        self._retry([name for name, until in self._off.items() if until <= now])
         memories = (self._lanes, self._quarantined) if quarantine else (self._lanes,)
         keys = chain.from_iterable(memory.keys(now) for memory in memories)
-        return max((key[2] for key in keys if self._limits.room(key[1])), default=None)
+        return max((key[2] for key in keys if key[1] not in self._off and self._limits.room(key[1])), default=None)
 
     def claim(self, room: Room, fence: int, now: float) -> list[Claim]:
         """Claims what may start now. In a transaction of its own, durable for the tokens' sake."""
-        lanes = self._chosen(room, now)
-        if not lanes or room.now <= 0:
+        if room.now <= 0:
             return []
-        self._connection.execute(_DURABLE)
+        lanes, left = self._chosen(room, now)
+        claims: list[Claim] = []
+        if lanes:
+            with self._transaction():
+                lanes = self._locked(lanes, now)
+                params = self._params(lanes, room, fence)
+                rows = self._cursor.execute(self._sql["claim_carefully"], params).fetchall() if lanes else []
+            claims = self._learned(lanes, rows, fence, now, room)
+        self._left = len(claims) < room.now and any(name not in self._off for name in left)
+        return claims
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
         try:
-            lanes = self._locked(lanes, now)
-            rows = (
-                self._cursor.execute(self._sql["claim_carefully"], self._params(lanes, room, fence)).fetchall() if lanes else []
-            )
+            self._connection.execute(_BEGIN, prepare=False)  # two commands cannot be prepared
+            yield
+            self._connection.execute(b"commit")
         except BaseException:
             if not self._connection.closed:
                 self._connection.execute(b"rollback")
             raise
-        self._connection.execute(b"commit")
-        return self._learned(lanes, rows, fence, now, room)
 
-    def _chosen(self, room: Room, now: float) -> list[Lane]:
-        """One lane of each limited entrypoint that has room here, and one in quarantine."""
+    def _chosen(self, room: Room, now: float) -> tuple[list[Lane], set[str]]:
+        """One lane of each limited entrypoint that has room here, and one in quarantine; and of which there are more."""
         chosen: dict[str, Lane] = {}
+        left: set[str] = set()
         for key, bound in self._lanes.ready(now):
             if key[1] in chosen:
+                left.add(key[1])
+            elif key[1] in self._off:
                 continue
-            if places := min(self._limits.room(key[1]), room.now):
+            elif places := min(self._limits.room(key[1]), room.now):
                 chosen[key[1]] = Lane(key, bound, places, False)
             elif later := self._limits.next_room(key[1]):
-                self._full.setdefault(key[1], 1)
-                self._lanes.postpone(key, now + later)
+                self._put_off(key[1], now + later)
         if room.quarantine:
             for key, _ in self._quarantined.ready(now):
-                if self._limits.room(key[1]):
+                if key[1] not in self._off and self._limits.room(key[1]):
                     # Its entrypoint's other jobs wait for the next time: of one entrypoint a claim takes one lane.
+                    left.update({key[1]} & chosen.keys())
                     chosen[key[1]] = Lane(key, EARLIEST, 1, True)
                     break
-        return sorted(chosen.values(), key=lambda lane: -lane.key[2])
+        return sorted(chosen.values(), key=lambda lane: -lane.key[2]), left
 
     def _locked(self, lanes: Sequence[Lane], now: float) -> list[Lane]:
         """Those whose limits could be locked, or that have none in the store."""
-        limited = [lane.key[1] for lane in lanes if self.concerns(lane.key[1]) and not self._limits.counted_here(lane.key[1])]
-        locked = (
-            {row[0] for row in self._cursor.execute(self._sql["lock_limits"], {"entrypoints": limited})} if limited else set()
-        )
-        for lane in lanes:
-            if lane.key[1] in limited and lane.key[1] not in locked:
-                self._memory(lane).postpone(lane.key, now + _RIVAL * random.uniform(0.5, 1.5))
-        return [lane for lane in lanes if lane.key[1] in locked or lane.key[1] not in limited]
+        shared = [lane.key[1] for lane in lanes if lane.key[1] in self._shared]
+        locked = {row[0] for row in self._cursor.execute(self._sql["lock_limits"], {"entrypoints": shared})} if shared else set()
+        for name in shared:
+            if name not in locked:
+                self._put_off(name, now + _RIVAL * random.uniform(0.5, 1.5))
+        return [lane._replace(locked=lane.key[1] in locked) for lane in lanes if lane.key[1] not in self._off]
 
     def _learned(self, lanes: Sequence[Lane], rows: Sequence[Any], fence: int, now: float, room: Room) -> list[Claim]:
         """The claims in the answer; what it says of lanes and limits is kept in mind."""
@@ -176,30 +203,34 @@ class CarefulClaims:
         for n, _, _, *job in rows:
             if job[0] is not None:
                 brought[n].append(Claim(Job(*job[:12]), fence, job[12]))
+        cut_off = sum(map(len, brought.values())) >= room.now
         for n, (allowed, token_in) in {row[0]: (row[1], row[2]) for row in rows}.items():
             lane, got = lanes[n], brought[n]
             claims += got
             self._limits.take(lane.key[1], len(got))
             self._memory(lane).claimed((claim.job for claim in got), exhausted=False)
-            cut_off = sum(map(len, brought.values())) >= room.now
             self._judge(lane, allowed, len(got), token_in, now, cut_off)
         return claims
 
     def _judge(self, lane: Lane, allowed: int, got: int, token_in: float | None, now: float, cut_off: bool) -> None:
         """When the lane is worth the next claim."""
-        memory, entrypoint = self._memory(lane), lane.key[1]
+        entrypoint = lane.key[1]
         if got < allowed and not cut_off:
-            memory.forget(lane.key)
+            self._memory(lane).forget(lane.key)
             self._full.pop(entrypoint, None)
-        elif allowed < lane.room or (got and got == allowed and token_in):
-            # Its limit is reached: by a token's lack, or by jobs that run.
-            self._full[entrypoint] = times = min(self._full.get(entrypoint, 0) + 1, 10)
-            if not token_in:
-                self._reached.add(lane.key)
-                token_in = min(_FIRST_FULL * 2 ** (times - 1), _LONGEST_FULL) * random.uniform(0.8, 1.2)
-            memory.postpone(lane.key, now + token_in)
+        elif token_in:
+            self._put_off(entrypoint, now + token_in)
+        elif allowed < lane.room:
+            # So many of its jobs run, or are about to.
+            self._full[entrypoint] = times = 1 if got else min(self._full.get(entrypoint, 0) + 1, 10)
+            self._crowded.add(entrypoint)
+            self._put_off(entrypoint, now + min(_FIRST_FULL * 2 ** (times - 1), _LONGEST_FULL) * random.uniform(0.8, 1.2))
         else:
             self._full.pop(entrypoint, None)
+
+    def _put_off(self, entrypoint: str, until: float) -> None:
+        self._full.setdefault(entrypoint, 1)
+        self._off[entrypoint] = until
 
     def _memory(self, lane: Lane) -> LaneMemory:
         return self._quarantined if lane.quarantined else self._lanes
@@ -212,6 +243,7 @@ class CarefulClaims:
                 "entrypoint": lane.key[1],
                 "priority": lane.key[2],
                 "quarantined": lane.quarantined,
+                "locked": lane.locked,
                 "bound": lane.bound,
                 "room": min(lane.room, room.now),
             }

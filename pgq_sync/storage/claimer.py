@@ -6,7 +6,7 @@ import itertools
 import selectors
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from types import TracebackType
 from typing import Any
@@ -103,7 +103,7 @@ class PostgresClaimer:
             self.hears = self.exclusive = not pooled(self._connection)
             if self.exclusive:
                 self._own_session()
-                self._connection.execute(_KEEPALIVES)
+                self._connection.execute(_KEEPALIVES, prepare=False)
                 # A claim whose commit is lost in a crash leaves the job queued, which is no loss.
                 self._connection.execute("set synchronous_commit to off")
                 # Every good plan of these statements has the same shape: to plan anew each time only adds to the latency.
@@ -143,6 +143,8 @@ class PostgresClaimer:
     def claim(self, room: Room, *, thorough: bool = False) -> Claimed:
         with translated():
             self._hear()
+            if thorough:
+                self._careful.retry()
             if thorough or time.monotonic() >= self._next_look:
                 self._look()
             now = time.monotonic()
@@ -172,8 +174,8 @@ class PostgresClaimer:
     def held_back(self) -> bool:
         return self._careful.held_back
 
-    def retry_limited(self) -> None:
-        self._careful.retry()
+    def ended(self, entrypoints: Iterable[str]) -> None:
+        self._careful.ended(entrypoints)
 
     def _claim_both(self, room: Room, top: int, now: float) -> Claimed:
         """Claims from both kinds of lanes, those with the larger priority first; equal ones take turns."""
@@ -181,13 +183,20 @@ class PostgresClaimer:
         self._turn = not self._turn
         first = others is None or top > others or (top == others and self._turn)
         plain: Sequence[Claim] = ()
-        if not first:
-            plain = self._claim(room.ahead, now)
-        now_left = Room(room.ahead, room.now - len(plain), room.quarantine)
-        self.wants_slot = now_left.now <= 0 and (others is None or top >= others)
-        careful = self._careful.claim(now_left, next(_fences), now)
-        if first:
-            plain = self._claim(room.ahead - len(careful), now)
+        careful: Sequence[Claim] = ()
+        try:
+            if not first:
+                plain = self._claim(room.ahead, now)
+            now_left = Room(room.ahead, room.now - len(plain), room.quarantine)
+            self.wants_slot = now_left.now <= 0 and (others is None or top >= others)
+            careful = self._careful.claim(now_left, next(_fences), now)
+            if first:
+                plain = self._claim(room.ahead - len(careful), now)
+        except psycopg.Error:
+            # What one statement has claimed starts, whatever became of the other. An error that lasts comes again.
+            if not plain and not careful:
+                raise
+            return Claimed(plain, careful, in_doubt=True)
         return Claimed(plain, careful)
 
     def _claim(self, room: int, now: float) -> Sequence[Claim]:
@@ -226,7 +235,7 @@ class PostgresClaimer:
         self._paused = Paused(frozenset((row[0], row[1]) for row in rules if row[3] is not None))
         found = [Found((row[0], row[1], row[2]), row[3], row[4], row[5]) for row in rows if row[2] is not None]
         going = [lane for lane in found if not self._paused.holds(*lane.key[:2])]
-        self._lanes.looked(self._careful.looked(going, frozenset(row[1] for row in rules if row[5]), now), now)
+        self._lanes.looked(self._careful.looked(going, {row[1]: row[4] for row in rules if row[5]}, now), now)
         self._next_look = now + self._poll_interval
         if self.hears and now >= self._next_probe and not self._echo():
             raise StoreUnavailable("the connection brings no notifications any more")

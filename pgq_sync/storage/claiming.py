@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Protocol
 
 from pgq_sync.models import Claim, Claimed, Peers, Recovered, Room
@@ -15,9 +15,6 @@ class LocalLimits(Protocol):
     def names(self) -> Collection[str]:
         """The entrypoints that this worker declares as limited."""
 
-    def counted_here(self, entrypoint: str) -> bool:
-        """Whether the limit is this worker's own, and not the fleet's."""
-
     def room(self, entrypoint: str) -> int:
         """How many more of its jobs may start here now."""
 
@@ -25,7 +22,7 @@ class LocalLimits(Protocol):
         """In how many seconds there will be room again; 0: when one of its jobs has ended."""
 
     def take(self, entrypoint: str, jobs: int) -> None:
-        """Counts jobs that were claimed."""
+        """Counts jobs that were claimed with care; they may be of entrypoints that this worker does not know as limited."""
 
 
 class Claimer(Protocol):
@@ -52,7 +49,7 @@ class Claimer(Protocol):
 
         Args:
             room: for how many.
-            thorough: look everywhere, however recently that was done.
+            thorough: look everywhere, however recently that was done, limits included.
         """
 
     def recover(self, claims: Sequence[Claim]) -> Recovered:
@@ -72,8 +69,8 @@ class Claimer(Protocol):
     def arm(self) -> None:
         """Forgets earlier calls of `wake`. To be called before looking, never after: a wake-up would be lost."""
 
-    def retry_limited(self) -> None:
-        """A limited job has ended: its limit may have room again. Listener thread, before it claims."""
+    def ended(self, entrypoints: Iterable[str]) -> None:
+        """Limited jobs have ended, one name each: their limits may have room again. Listener thread, before it claims."""
 
     def wake(self) -> None:
         """Ends the wait. Cheap, and safe from any thread."""

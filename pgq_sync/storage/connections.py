@@ -21,8 +21,12 @@ from pgq_sync.storage.limited import ANSWER_LIMIT, LimitedConnection
 from pgq_sync.storage.pools import HandlersPool, LazyPool
 
 # psycopg prepares statements, and a plan made while the table was empty would go on reading all of it when it is
-# large. Every statement of ours has an index to use.
-_SESSION = "set timezone to 'UTC'; set enable_seqscan to off; set plan_cache_mode to auto"
+# large. Every statement of ours has an index to use. And where the database's default isolation is a stricter one, rivals
+# for the same rows would fail in place of sharing them.
+_SESSION = (
+    "set timezone to 'UTC'; set enable_seqscan to off; set plan_cache_mode to auto; "
+    "set default_transaction_isolation to 'read committed'"
+)
 
 
 class Connections(Protocol):

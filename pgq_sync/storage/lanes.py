@@ -96,19 +96,9 @@ class LaneMemory:
             self._ready[key] = None
         return self._ready
 
-    def postponed(self) -> Mapping[Key, float]:
-        """The lanes worth a claim later, and when."""
-        return dict(self._due)
-
     def forget(self, key: Key) -> None:
         """Takes a lane for empty."""
         self._ready.pop(key, None)
-
-    def postpone(self, key: Key, until: float) -> None:
-        """Takes a lane that was believed not to be empty for not worth a claim before `until`."""
-        if key in self._ready or key in self._due:
-            self._ready.pop(key, None)
-            self._due[key] = until
 
     def claimed(self, jobs: Iterable[Job], *, exhausted: bool) -> None:
         """Takes over what a claim brought; `exhausted` where it brought less than there was room for."""

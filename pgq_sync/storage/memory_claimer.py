@@ -7,7 +7,7 @@ import heapq
 import sys
 import threading
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from pgq_sync.models import Claim, Claimed, JobId, Peers, Recovered, Room, WorkerInfo
@@ -16,6 +16,8 @@ from pgq_sync.storage.lanes import claim_order, serving
 from pgq_sync.storage.limit_rows import ANY, LimitRow
 from pgq_sync.storage.memory_rows import MemoryKey
 from pgq_sync.storage.memory_state import MemoryState
+
+_LONGEST_WAIT = 86_400.0  # seconds: some systems cannot wait for more than some weeks
 
 
 class MemoryClaimer:
@@ -39,6 +41,7 @@ class MemoryClaimer:
         self._event = threading.Event()
         # Lanes whose due jobs wait for a limit or a slot, with the seconds until it is worth another look; None: until woken.
         self._waiting: dict[MemoryKey, float | None] = {}
+        self._slotless: list[int] = []  # the priorities of those that wait for a slot
 
     @property
     def held_back(self) -> bool:
@@ -54,11 +57,12 @@ class MemoryClaimer:
     def cancel(self) -> None:
         """A claim here waits for nothing."""
 
-    def retry_limited(self) -> None:
+    def ended(self, entrypoints: Iterable[str]) -> None:
         """Every claim here looks everywhere."""
 
     def wait(self, *, for_room: bool = False) -> None:
-        self._event.wait(None if for_room else self._next_due())
+        due = self._next_due()
+        self._event.wait(None if for_room or due is None else min(due, _LONGEST_WAIT))
 
     def recover(self, claims: Sequence[Claim]) -> Recovered:
         """Nothing is lost here on the way; somebody may have rescued this worker's jobs, though."""
@@ -70,18 +74,23 @@ class MemoryClaimer:
             now, fence = self._state.now(), self._state.next_fence()
             plain: list[Claim] = []
             careful: list[Claim] = []
+            lanes = self._lanes()
             self._waiting.clear()
-            for lane in self._lanes():
+            self._slotless.clear()
+            for lane in lanes:
                 taken = len(plain) + len(careful)
-                if lane[3] or self._limited(lane[1]):
-                    if lane[3] and (not room.quarantine or any(claim.rescues >= 2 for claim in careful)):
-                        self._waiting[lane] = None
-                    else:
-                        careful += self._claim_carefully(lane, min(room.now, room.ahead) - taken, fence, now)
-                else:
+                if not self._needs_care(lane):
                     plain += self._claim(lane, room.ahead - taken, fence, now)
-            self.wants_slot = bool(self._waiting) and room.now <= len(plain) + len(careful)
+                elif lane[3] and (not room.quarantine or any(claim.rescues >= 2 for claim in careful)):
+                    self._waiting[lane] = None
+                else:
+                    careful += self._claim_carefully(lane, min(room.now, room.ahead) - taken, fence, now)
+            others = [lane[2] for lane in lanes if not self._needs_care(lane) and self._peek_due(lane, now) is not None]
+            self.wants_slot = bool(self._slotless) and max(self._slotless) >= max(others, default=-sys.maxsize)
             return Claimed(sorted(plain, key=claim_order), sorted(careful, key=claim_order))
+
+    def _needs_care(self, lane: MemoryKey) -> bool:
+        return lane[3] or self._limited(lane[1])
 
     def _lanes(self) -> list[MemoryKey]:
         """The served lanes in the order in which to claim; those of equal priority take turns, as in PostgreSQL."""
@@ -101,14 +110,17 @@ class MemoryClaimer:
 
     def _claim_carefully(self, lane: MemoryKey, room: int, fence: int, now: datetime) -> list[Claim]:
         row = self._state.limits.get((lane[1], ANY)) or LimitRow(entrypoint=lane[1], queue=ANY)
-        allowed = min(room, self._limits.room(lane[1]), self._fleet_room(row, now), 1 if lane[3] else room)
-        claims = self._claim(lane, allowed, fence, now)
+        allowed = min(self._limits.room(lane[1]), self._fleet_room(row, now), 1 if lane[3] else sys.maxsize)
+        claims = self._claim(lane, min(room, allowed), fence, now)
         self._limits.take(lane[1], len(claims))
         tokens = row.tokens_at(now)
-        if tokens is not None and claims:
+        # Where the clock was set back, the bucket fills from the new time on.
+        if tokens is not None and (claims or (row.refilled_at and row.refilled_at > now)):
             row = self._state.limits[lane[1], ANY] = dataclasses.replace(row, tokens=tokens - len(claims), refilled_at=now)
         if self._peek_due(lane, now) is not None:
             self._waiting[lane] = self._limits.next_room(lane[1]) or _next_token(row, now)
+            if len(claims) < allowed:
+                self._slotless.append(lane[2])
         return claims
 
     def _fleet_room(self, row: LimitRow, now: datetime) -> int:

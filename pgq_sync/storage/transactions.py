@@ -79,7 +79,7 @@ class PostgresTransaction:
         try:
             if self._connection is not None:
                 self._connection.cancel_safe(timeout=_CANCEL_TIMEOUT)
-        except psycopg.Error as error:
+        except Exception as error:
             logger.warning("the query of a handler whose time was over could not be cancelled: %s", error)
 
     def discard(self) -> None:

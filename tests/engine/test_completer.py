@@ -37,8 +37,8 @@ class RecordingStore:
 
 
 @contextmanager
-def running(store: RecordingStore) -> Iterator[Completer]:
-    completer = Completer(store, WORKER, lambda settlements: None)
+def running(store: RecordingStore, written: list[Settlement] | None = None) -> Iterator[Completer]:
+    completer = Completer(store, WORKER, (written if written is not None else []).extend)
     thread = threading.Thread(target=completer.run, args=[threading.Event()])
     thread.start()
     yield completer
@@ -152,14 +152,42 @@ def test_of_two_outcomes_for_one_claim_the_first_counts() -> None:
     assert completer.counts == {"retried": 1}
 
 
-def test_an_outcome_whose_job_was_claimed_again_is_dropped() -> None:
+def test_an_outcome_whose_job_was_claimed_again_is_lost() -> None:
     store = RecordingStore()
-    with running(store) as completer:
+    written: list[Settlement] = []
+    outcomes = [
+        Settlement(claim(1, fence=1), Outcome(status="succeeded")),
+        Settlement(claim(1, fence=2), Outcome(status="failed")),
+    ]
+    with running(store, written) as completer:
+        assert not completer.expect([claim(1, fence=1)])
+        assert completer.expect([claim(1, fence=2)]) == [claim(1, fence=1)]
+        for each in outcomes:
+            completer.put(each)
+            completer.put(each)
+    assert store.batches == [outcomes[1:]]
+    # Both are over: what counts jobs that run counts neither any more.
+    assert written == outcomes
+    assert completer.counts == {"failed": 1, "lost": 1}
+    assert completer.idle
+
+
+def test_a_job_that_was_put_back_may_be_claimed_again_before_that_is_known_to_be_written() -> None:
+    again = claim(1, fence=2)
+
+    def claimed_meanwhile(settlements: Sequence[Settlement]) -> Settled:
+        if settlements[0].outcome.status == "retried":
+            completer.expect([again])
+        return Settled(written=settlements)
+
+    with running(RecordingStore(claimed_meanwhile)) as completer:
         completer.expect([claim(1, fence=1)])
-        completer.expect([claim(1, fence=2)])
+        completer.put(Settlement(claim(1, fence=1), Outcome(status="retried")))
+        wait_until(lambda: completer.counts["retried"] == 1)
+        assert completer.held() == [again]
         completer.put(Settlement(claim(1, fence=1), Outcome(status="succeeded")))
-        completer.put(Settlement(claim(1, fence=2), Outcome(status="failed")))
-    assert [[(each.claim.fence, each.outcome.status) for each in batch] for batch in store.batches] == [[(2, "failed")]]
+        completer.put(Settlement(again, Outcome(status="succeeded")))
+    assert completer.counts == {"retried": 1, "succeeded": 1}
 
 
 def test_a_blocked_outcome_is_tried_again_while_others_are_written() -> None:

@@ -66,16 +66,14 @@ def test_lanes_that_are_not_served_are_ignored() -> None:
     assert lanes.next_due() is None
 
 
-def test_a_lane_that_is_put_off_is_ready_again_at_its_time() -> None:
+def test_a_lane_that_is_taken_for_empty_is_not_ready_until_something_is_heard_of_it() -> None:
     lanes = memory()
     key = ("default", "mail", 0)
     lanes.looked([Found(key, NOW, 0.0)], now=0)
-    lanes.postpone(key, 5.0)
-    assert keys(lanes, 4.9) == []
-    assert lanes.next_due() == 5.0
-    assert keys(lanes, 5.0) == [key]
     lanes.forget(key)
-    assert keys(lanes, 6.0) == []
+    assert keys(lanes, 5.0) == []
+    lanes.notified(notice("mail"), due=6.0)
+    assert keys(lanes, 6.0) == [key]
 
 
 @pytest.mark.parametrize(

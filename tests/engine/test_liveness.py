@@ -184,3 +184,18 @@ def test_a_job_whose_claim_was_not_answered_runs_all_the_same(
         wait_until(lambda: succeeded(pgq, "work", 1))
     assert (record(pgq, job_id).attempts, record(pgq, job_id).errors) == (1, [])
     assert running.stop().counts == {"succeeded": 1}
+
+
+def test_a_limited_job_runs_whose_listener_was_cut_off_right_after_it_was_claimed(
+    far: PgQueuer, pgq: PgQueuer, proxy: Proxy
+) -> None:
+    far.entrypoint("limited", concurrency_limit=1)(lambda job: None)
+    far.entrypoint("work")(lambda job: None)
+    # The limited lane comes first; its claim is committed when the other one's answer is lost.
+    for _ in range(3):
+        pgq.enqueue("limited", priority=1)
+    pgq.enqueue("work")
+    claimed = proxy.cut_after(b"as lane(queue text")
+    with far.worker(poll_interval=NEVER):
+        assert claimed.wait(PATIENCE)
+        wait_until(lambda: succeeded(pgq, "limited", 3) and succeeded(pgq, "work", 1))

@@ -44,9 +44,10 @@ class Hand:
     store: Store
     worker: WorkerInfo
     claimer: Claimer
+    limits: LocalLimits
 
-    def claim(self, room: int = 1_000, *, thorough: bool = True) -> list[Claim]:
-        claimed = self.claimer.claim(Room(room, room, True), thorough=thorough)
+    def claim(self, room: int | Room = 1_000, *, thorough: bool = True) -> list[Claim]:
+        claimed = self.claimer.claim(room if isinstance(room, Room) else Room(room, room, True), thorough=thorough)
         return [*claimed.careful, *claimed.plain]
 
     def claim_one(self) -> Claim:
@@ -55,9 +56,11 @@ class Hand:
 
     def settle(self, claims: Claim | Iterable[Claim], status: Any = "succeeded", **outcome: Any) -> Settled:
         chosen = [claims] if isinstance(claims, Claim) else claims
-        return self.store.settle(
-            self.worker.worker_id, [Settlement(claim, Outcome(status=status, **outcome)) for claim in chosen]
-        )
+        settlements = [Settlement(claim, Outcome(status=status, **outcome)) for claim in chosen]
+        settled = self.store.settle(self.worker.worker_id, settlements)
+        ended = self.limits.ended(each.claim.job.entrypoint for each in [*settled.written, *settled.lost])
+        self.claimer.ended(ended)
+        return settled
 
 
 @contextmanager
@@ -70,8 +73,9 @@ def hand(
 ) -> Iterator[Hand]:
     """A hand that serves these entrypoints, or that of the worker `who`."""
     who = who or worker(*entrypoints, queues=queues)
-    with store.claimer(who, POLL_INTERVAL, LocalLimits(limits or {}), lambda: None) as claimer:
-        yield Hand(store, who, claimer)
+    local = LocalLimits(limits or {})
+    with store.claimer(who, POLL_INTERVAL, local, lambda: None) as claimer:
+        yield Hand(store, who, claimer, local)
 
 
 def wait_until_gone(dsn: str, worker_id: UUID) -> None:

@@ -84,7 +84,7 @@ def observed(request: pytest.FixtureRequest, dsn: str) -> Iterator[Observed]:
         connection.prepare_threshold = 0
         limits = LocalLimits({})
         with PostgresClaimer(connection, names, who, database_clock, POLL_INTERVAL, limits, lambda: None) as claimer:
-            yield Observed(Hand(PostgresStore(OneConnection(connection), names), who, claimer), connection)
+            yield Observed(Hand(PostgresStore(OneConnection(connection), names), who, claimer, limits), connection)
             connection.execute("rollback")
 
 

@@ -1,7 +1,7 @@
 -- name: lanes
 -- What there is to claim, in three kinds of rows. The non-empty lanes, each with its earliest execute_after and in how
 -- many seconds that is: a loose index scan, one probe of the ready index per lane, however many jobs wait in it. The
--- lanes of jobs in quarantine. And, with no priority, what is limited (true) or paused (a time).
+-- lanes of jobs in quarantine. And, with no priority, what is limited (true, and since when) or paused (a time).
 with recursive lane as (
     (select queue, entrypoint, priority, execute_after
      from {job} where status = 'queued' and rescues < 2
@@ -25,7 +25,8 @@ select queue, entrypoint, priority, execute_after,
        extract(epoch from execute_after - coalesce(%(now)s::timestamptz, statement_timestamp()))::float8, flag
 from waiting
 union all
-select queue, entrypoint, null, paused_at, null, concurrency_limit > 0 or requests_per_second is not null
+select queue, entrypoint, null, paused_at, extract(epoch from declared_at)::float8,
+       concurrency_limit > 0 or requests_per_second is not null
 from {limit} where paused_at is not null or concurrency_limit > 0 or requests_per_second is not null
 
 -- name: channel
@@ -33,11 +34,17 @@ from {limit} where paused_at is not null or concurrency_limit > 0 or requests_pe
 select {channel}()
 
 -- name: claim
--- Claims due jobs of the given lanes, in the lanes' order, up to the room there is.
+-- Claims due jobs of the given lanes, in the lanes' order, up to the room there is. Lanes that are limited by now are left
+-- out, whatever the worker believes.
 with picked as materialized (
     -- The join is lazy: the outer limit stops it, so that no row is locked that is not claimed.
     select ready.id
-    from json_to_recordset(%(lanes)s::json) as lane(queue text, entrypoint text, priority smallint, bound timestamptz)
+    from (
+        select * from json_to_recordset(%(lanes)s::json) as lane(queue text, entrypoint text, priority smallint, bound timestamptz)
+        -- Not by a join, which might change the lanes' order.
+        where (select lim.concurrency_limit > 0 or lim.requests_per_second is not null
+               from {limit} as lim where lim.entrypoint = lane.entrypoint and lim.queue = '') is not true
+    ) as lane
     cross join lateral (
         select job.id
         from {job} as job
@@ -68,25 +75,28 @@ order by entrypoint for update skip locked
 -- name: claim_carefully
 -- Claims due jobs of limited entrypoints, and of those in quarantine: from each of the given lanes, at most one per
 -- entrypoint, as many as its limits leave. Their limits must be locked by an earlier statement of the same transaction:
--- in the same statement the count below would be older than the lock. One row per claim, and one for a lane without any;
--- each with what the limits had allowed, and in how many seconds the next token is there.
+-- in the same statement the count below would be older than the lock. A lane whose limit is not locked brings nothing. One
+-- row per claim, and one for a lane without any; each with what the limits had allowed, and in how many seconds the next
+-- token is there.
 with moment as materialized (
     select coalesce(%(now)s::timestamptz, statement_timestamp()) as now
 ), given as materialized (
     select * from json_to_recordset(%(lanes)s::json)
-        as lane(n integer, queue text, entrypoint text, priority smallint, quarantined boolean, bound timestamptz, room integer)
+        as lane(n integer, queue text, entrypoint text, priority smallint, quarantined boolean, locked boolean,
+                bound timestamptz, room integer)
 ), refilled as materialized (
-    select entrypoint, concurrency_limit, requests_per_second, case when requests_per_second is not null then
+    select entrypoint, concurrency_limit, requests_per_second, refilled_at, case when requests_per_second is not null then
            least(burst, tokens + requests_per_second * greatest(extract(epoch from now - refilled_at)::float8, 0)) end as tokens
     from moment, {limit}
-    where queue = '' and entrypoint in (select entrypoint from given)
+    where queue = '' and entrypoint in (select entrypoint from given) and (concurrency_limit > 0 or requests_per_second is not null)
 ), lane as materialized (
-    select given.*, refilled.tokens, refilled.requests_per_second, greatest(0, least(
+    select given.*, refilled.tokens, refilled.requests_per_second, refilled.refilled_at, greatest(0, least(
+               case when given.locked or refilled.entrypoint is null then given.room else 0 end,
                -- Just when a token is due the product may lie a hair below the whole number.
-               given.room, floor(refilled.tokens + 1e-6)::integer,
+               floor(refilled.tokens + 1e-6),
                case when refilled.concurrency_limit > 0 then refilled.concurrency_limit - (
-                   select count(*)::integer from {job} as job where job.status = 'running' and job.entrypoint = given.entrypoint
-               ) end)) as allowed
+                   select count(*) from {job} as job where job.status = 'running' and job.entrypoint = given.entrypoint
+               ) end))::integer as allowed
     from given left join refilled using (entrypoint)
 ), picked as materialized (
     select ready.id, lane.n
@@ -123,13 +133,16 @@ with moment as materialized (
     returning id, queue, entrypoint, payload, headers, priority, attempt, execute_after, created_at, claimed_at,
               dedupe_key, worker_id, rescues
 ), took as materialized (
-    select lane.n, lane.entrypoint, lane.tokens - count(picked.id) as tokens, lane.requests_per_second, count(picked.id) as jobs
+    select lane.n, lane.entrypoint, lane.tokens - count(picked.id) as tokens, lane.requests_per_second, lane.refilled_at,
+           lane.locked, count(picked.id) as jobs
     from lane left join picked using (n)
-    group by lane.n, lane.entrypoint, lane.tokens, lane.requests_per_second
+    group by lane.n, lane.entrypoint, lane.tokens, lane.requests_per_second, lane.refilled_at, lane.locked
 ), spent as (
     update {limit} as lim set tokens = took.tokens, refilled_at = now
     from moment, took
-    where lim.queue = '' and lim.entrypoint = took.entrypoint and took.tokens is not null and took.jobs > 0
+    where lim.queue = '' and lim.entrypoint = took.entrypoint and took.tokens is not null
+      -- Where the clock was set back, the bucket fills from the new time on.
+      and (took.jobs > 0 or (took.refilled_at > now and took.locked))
 )
 select lane.n, lane.allowed, greatest((1 - took.tokens) / took.requests_per_second, 0)::float8, claimed.*
 from lane join took using (n) left join picked using (n) left join claimed on claimed.id = picked.id
