@@ -41,7 +41,7 @@ def test_the_limits_are_reached(scene: Stage) -> None:
     scene.fleet.start("limited", "--concurrency", "4", count=SCALE.workers // 2)
     seconds = SCALE.limited / 2
     scene.enqueue(round(RATE * seconds), "rated", seconds=0.05)
-    scene.enqueue(round(seconds * 10), "five", seconds=0.5)
+    scene.enqueue(round(seconds * 5), "five", seconds=1)
     scene.enqueue(round(seconds * 100), seconds=0.02)
     scene.conclude()
     check_limits(scene)
