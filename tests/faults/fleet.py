@@ -145,6 +145,7 @@ class Fleet:
         """Ends all that still work, in good order; each must end cleanly."""
         living = [member for member in self.members if member.alive]
         for member in living:
+            member.wait_for(" started: ")  # until then the signal would end it as it ends any process
             member.signal(signal.SIGTERM)
         codes = {member.log.stem: member.ended() for member in living}
         assert set(codes.values()) <= {0}, f"exit codes {codes}\n{self.report()}"
