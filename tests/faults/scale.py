@@ -27,6 +27,8 @@ class Scale:
         rounds: how often a load is repeated under a held-back vacuum horizon.
         cancels: how many jobs are cancelled while they are claimed.
         fsync: whether the server's disk is waited for. Nothing here crashes the machine: it changes how long things take.
+        finish: how long writing an outcome may take while somebody reads history. In brief more, for a machine that does
+            other things besides.
         patience: until everything has ended that should; only a failing test waits so long.
         limit: of a whole test.
     """
@@ -45,6 +47,7 @@ class Scale:
     timeouts: int
     rounds: int
     cancels: int
+    finish: float
     fsync: bool
     patience: float
     limit: float
@@ -74,6 +77,7 @@ QUICK = Scale(
     timeouts=1_500,
     rounds=5,
     cancels=300,
+    finish=1.0,
     fsync=False,
     patience=45,
     limit=120,
@@ -93,6 +97,7 @@ FULL = Scale(
     timeouts=10_000,
     rounds=20,
     cancels=5_000,
+    finish=0.2,
     fsync=True,
     patience=120,
     limit=600,
