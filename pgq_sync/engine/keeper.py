@@ -52,6 +52,8 @@ class Keeper:
         self._on_peers = on_peers
         self._well_since = time.monotonic()  # since when all beats have reached the store
         self._heard = True  # whether the last one did
+        self._wake = threading.Event()
+        self._clean: bool | None = None  # how the worker leaves, once it does
         self._next_thorough = time.monotonic() + _THOROUGH * random.uniform(0.5, 1.5)
         # Not at once: a fleet that starts together should not maintain together.
         self._next_maintenance = time.monotonic() + random.uniform(0, 60)
@@ -64,7 +66,7 @@ class Keeper:
     def run(self, stopping: threading.Event) -> None:
         """The thread."""
         nap = self._beat_interval
-        while not stopping.wait(nap):
+        while not self._is_over(stopping, nap):
             nap = self._beat_interval
             try:
                 overdue_in = self._beat().overdue_in
@@ -75,23 +77,42 @@ class Keeper:
             except StoreUnavailable as error:
                 self._heard = False
                 logger.warning("no sign of life could be given: %s", error)
+        if self._clean is not None:
+            self.deregister(clean=self._clean)
 
     def shown_by(self, *, exclusive: bool) -> None:
         """Whether the store sees by the listener too that the worker lives; where not, it may be silent for longer."""
         self._liveness_limit = self._worker.liveness_limit * (1 if exclusive else _WITHOUT_LOCK)
 
     def stopping(self) -> None:
-        """Tells the fleet that this worker takes no more jobs."""
+        """Has the fleet told that this worker takes no more jobs. By the thread: a store that does not answer delays no stop."""
         self._state = "stopping"
-        self._say(lambda: self._store.beat(self._myself()), "that this worker stops")
+        self._wake.set()
 
-    def deregister(self, *, clean: bool) -> None:
-        """The end. Where it cannot be written, the worker's last beat grows old.
+    def leave(self, *, clean: bool) -> None:
+        """Ends the thread; the last that it does is to tell the fleet that this worker has stopped.
 
         Args:
             clean: whether it surely has no claimed jobs left.
         """
-        self._say(lambda: self._store.deregister(self._worker.worker_id, clean=clean), "that this worker has stopped")
+        self._clean = clean
+        self._wake.set()
+
+    def deregister(self, *, clean: bool) -> None:
+        """Tells the fleet that this worker has stopped. Where that cannot be written, its last beat grows old."""
+        try:
+            try:
+                self._store.deregister(self._worker.worker_id, clean=clean)
+            except StoreUnavailable:
+                # The first statement after an outage finds that its connection is lost.
+                self._store.deregister(self._worker.worker_id, clean=clean)
+        except Exception as error:
+            logger.warning("the fleet could not be told that this worker has stopped: %s", error)
+
+    def _is_over(self, stopping: threading.Event, nap: float) -> bool:
+        self._wake.wait(nap)
+        self._wake.clear()
+        return stopping.is_set() or self._clean is not None
 
     def _beat(self) -> Beat:
         beat = self._store.beat(self._myself())
@@ -118,15 +139,6 @@ class Keeper:
         if thorough:
             self._store.end_cancelled()
             self._next_thorough = now + _THOROUGH * random.uniform(0.9, 1.1)
-
-    def _say(self, farewell: Callable[[], object], what: str) -> None:
-        """A farewell never keeps a worker from stopping, and is not tried on a store that is known to be away."""
-        try:
-            if self._heard:
-                farewell()
-        except Exception as error:
-            self._heard = False
-            logger.warning("the fleet could not be told %s: %s", what, error)
 
     def _maintain_when_due(self) -> None:
         if time.monotonic() >= self._next_maintenance:

@@ -14,7 +14,7 @@ from pgq_sync.engine.completer import Completer
 from pgq_sync.engine.mailbox import IDLE, Mailbox
 from pgq_sync.engine.runner import Runner
 from pgq_sync.engine.slots import Slots
-from pgq_sync.models import Settlement
+from pgq_sync.models import JobId, Settlement
 
 logger = logging.getLogger("pgq_sync.engine")
 
@@ -38,11 +38,11 @@ class Shutdown:
         self._completer = completer
         self._idle = threading.Event()  # set when the last running job has finished
 
-    def end_jobs(self, seconds: float) -> int:
+    def end_jobs(self, seconds: float) -> set[JobId]:
         """Waits so long, asks what still runs to stop, and settles what does not. A thread that hangs is not waited for.
 
         Returns:
-            How many jobs were put back.
+            The jobs that were put back.
         """
         self._slots.close(self._became_idle)
         asked = []
@@ -54,11 +54,11 @@ class Shutdown:
         put_back = {context.job.id for context in asked if context.put_back} | self._leave_behind()
         if put_back:
             logger.warning("put back %s jobs that were still running: %s", len(put_back), sorted(put_back))
-        return len(put_back)
+        return put_back
 
-    def _leave_behind(self) -> set[int]:
+    def _leave_behind(self) -> set[JobId]:
         """Settles what still runs, timed-out jobs as such; tells which are put back."""
-        put_back: set[int] = set()
+        put_back: set[JobId] = set()
         for slot in self._slots.running():
             claim, context = slot.claim, slot.context
             if claim is not None:

@@ -37,6 +37,7 @@ from pgq_sync.storage.store import Store
 logger = logging.getLogger("pgq_sync.engine")
 
 _LAST_WORDS = 1.0  # seconds in which a thread ends that has nothing left to do
+_CUT_OFF = 3.0  # seconds in which a claim ends that was cut off
 _FLUSH = 10.0  # seconds to write the last outcomes
 
 
@@ -46,7 +47,7 @@ class WorkReport:
 
     Attributes:
         counts: attempts by outcome: succeeded, failed, cancelled, retried, held, released; and lost ones.
-        requeued: jobs that still ran when the time to stop was over and were put back.
+        requeued: jobs that run again: they still ran when the time to stop was over, or their outcome could not be written.
         stuck: threads that hang in a job beyond its timeout, and go on doing so: they keep the interpreter from exiting.
         exhausted: whether the worker ended because more than `max_stuck` threads hang. It should be started again, in a
             new process.
@@ -214,10 +215,11 @@ class Worker:
         self._stopped = True
         started = time.monotonic()
         self._stop_claiming()
-        requeued = self._shutdown.end_jobs(_seconds(timeout, self._settings.shutdown_timeout))
+        put_back = self._shutdown.end_jobs(_seconds(timeout, self._settings.shutdown_timeout))
         stuck = self._slots.stuck
         self._stop_threads()
-        self._report = WorkReport(dict(self._completer.counts), requeued, stuck)
+        run_again = put_back.union(claim.job.id for claim in self._completer.held())
+        self._report = WorkReport(dict(self._completer.counts), len(run_again), stuck)
         self._mailbox.put(ENDED)  # to a thread that waits in `run` while another one has stopped the worker
         logger.info("worker %s stopped after %.1f s: %s", self.info.name, time.monotonic() - started, self._report)
         return self._report
@@ -231,7 +233,7 @@ class Worker:
         if not self._threads["listener"].join(_LAST_WORDS):
             # It waits for the database: for a lock on the table, say. A claim that is cut off takes nothing.
             self._listener.cancel()
-            self._threads["listener"].join(_FLUSH)
+            self._threads["listener"].join(_CUT_OFF)
         self._settle(self._slots.take_back(), released)
 
     def _stop_threads(self) -> None:
@@ -245,11 +247,10 @@ class Worker:
         if not self._threads["completer"].join(_FLUSH):
             logger.error("the last outcomes could not be written: those jobs run again")
             self._threads["completer"].stop()
+        self._keeper.leave(clean=self._completer.idle and not self._listener.in_doubt)
         for last in ("scheduler", "keeper"):
             if last in self._threads:
-                self._threads[last].stop()
                 self._threads[last].join(max(deadline - time.monotonic(), _LAST_WORDS))
-        self._keeper.deregister(clean=self._completer.idle and not self._listener.in_doubt)
         self._store.close()
 
     def _settle(self, claims: Sequence[Claim], outcome: Callable[[Claim], Outcome]) -> None:

@@ -12,7 +12,7 @@ from tests.faults.stage import Stage, stage
 from tests.network.proxy import proxied
 
 EXECUTE = b"E\x00\x00\x00\x09\x00\x00\x00\x00\x00"  # what every statement of the extended protocol contains
-STOPPED = 60.0  # seconds in which a worker ends that reaches nothing
+STOPPED = 30.0  # seconds in which a worker ends that reaches nothing
 
 
 def test_every_connection_is_cut_again_and_again(scene: Stage) -> None:
@@ -73,5 +73,5 @@ def test_a_worker_that_reaches_nothing_still_stops(own_server: Server, tmp_path:
         scene.wait_for_runs(len, "a job begins")
         proxy.swallow()
         started = time.monotonic()
-        assert cut_off.stop(STOPPED) in (0, PUT_BACK)
+        assert cut_off.stop(STOPPED) == PUT_BACK  # their outcomes could not be written, and they run again
         assert time.monotonic() - started < STOPPED
