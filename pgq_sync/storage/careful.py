@@ -180,12 +180,12 @@ class CarefulClaims:
             elif later := self._limits.next_room(key[1]):
                 self._put_off(key[1], now + later)
         if room.quarantine:
-            for key, _ in self._quarantined.ready(now):
-                if key[1] not in self._off and self._limits.room(key[1]):
-                    # Its entrypoint's other jobs wait for the next time: of one entrypoint a claim takes one lane.
-                    left.update({key[1]} & chosen.keys())
-                    chosen[key[1]] = Lane(key, EARLIEST, 1, True)
-                    break
+            ready = [key for key, _ in self._quarantined.ready(now) if key[1] not in self._off and self._limits.room(key[1])]
+            for key in ready[:1]:
+                # Its entrypoint's other jobs wait for the next time: of one entrypoint a claim takes one lane.
+                left.update({key[1]} & chosen.keys())
+                chosen[key[1]] = Lane(key, EARLIEST, 1, True)
+            left.update(key[1] for key in ready[1:])  # for the case that the first has to wait for its limit
         return sorted(chosen.values(), key=lambda lane: -lane.key[2]), left
 
     def _locked(self, lanes: Sequence[Lane], now: float) -> list[Lane]:

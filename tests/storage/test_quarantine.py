@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 
 from pgq_sync.models import Claim, DeclaredLimit, Room
@@ -118,6 +120,23 @@ def test_a_suspect_whose_entrypoint_is_limited_is_counted_by_the_limit(timed: Ti
         assert other.claim() == []
         one.settle(suspect)
         assert len(other.claim()) == 1
+
+
+def test_a_suspect_that_waits_for_its_limit_keeps_no_other_one_waiting(timed: Timed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.storage.support.POLL_INTERVAL", timedelta(hours=1))
+    rescued(timed, 2, "limited", priority=1)
+    (other,) = rescued(timed, 2, "free")
+    timed.store.limits.declare([DeclaredLimit("limited", 1)], [])
+    running = timed.producer.enqueue("limited")
+    with hand(timed.store, "limited") as one, hand(timed.store, "limited", "free") as another:
+        assert ids(one.claim(TAKEN)) == [running]
+        claims: list[Claim] = []
+        for _ in range(3):
+            another.claimer.arm()
+            claims += another.claim(ALONE, thorough=False)
+            if not claims:
+                another.claimer.wait()
+    assert ids(claims) == [other]
 
 
 def test_a_suspect_that_is_requeued_by_a_person_is_one_no_longer(timed: Timed) -> None:
