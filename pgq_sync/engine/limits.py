@@ -32,6 +32,11 @@ def declare_limits(store: Limits, worker: WorkerInfo, registry: Registry) -> Non
         )
 
 
+def local_limits(worker: WorkerInfo, registry: Registry) -> LocalLimits:
+    """The limits of the entrypoints that a worker serves, as it counts them itself."""
+    return LocalLimits({name: limit for name, limit in registry.limited().items() if name in worker.entrypoints})
+
+
 def _declared(name: str, limit: Limit) -> DeclaredLimit:
     if math.isinf(limit.requests_per_second):
         return DeclaredLimit(name, limit.concurrency_limit)

@@ -176,9 +176,10 @@ class Listener:
             if time.monotonic() >= self._recover_again:
                 self._recover(claimer)
             room = self._room()
-            claimed = claimer.claim(room) if room.ahead > 0 else Claimed()
+            # Without room too: limited jobs may wait for a slot while others were claimed ahead for all of them.
+            claimed = Claimed() if self._throttled else claimer.claim(room)
             self._hand_over(claimed)
-            if claimer.wants_slot and room.ahead > 0:
+            if claimer.wants_slot and not self._throttled:
                 self._slots.reserve()
             if 0 < len(claimed) < room.ahead:
                 # There is no more; and to sleep at once lets the slots' threads begin, which need the interpreter.

@@ -18,7 +18,7 @@ from pgq_sync.engine.completer import Completer
 from pgq_sync.engine.exit import stop_at_exit
 from pgq_sync.engine.identity import identify
 from pgq_sync.engine.keeper import Keeper
-from pgq_sync.engine.limits import LocalLimits, declare_limits
+from pgq_sync.engine.limits import declare_limits, local_limits
 from pgq_sync.engine.listener import Listener
 from pgq_sync.engine.mailbox import ENDED, EXHAUSTED, Mailbox
 from pgq_sync.engine.outcomes import released
@@ -91,13 +91,11 @@ class Worker:
         self._crash: BaseException | None = None  # what a thread ended with
         self._report = WorkReport({})
 
-        worker_id = self.info.worker_id
-        limits = {name: limit for name, limit in registry.limited().items() if name in self.info.entrypoints}
+        limits = local_limits(self.info, registry)
         self._listener = Listener(
-            *(store, self.info, LocalLimits(limits), settings.poll_interval, mode, max_jobs),
-            on_end=lambda: self._mailbox.put(ENDED),
+            *(store, self.info, limits, settings.poll_interval, mode, max_jobs), on_end=lambda: self._mailbox.put(ENDED)
         )
-        self._completer = Completer(store, worker_id, self._listener.written)
+        self._completer = Completer(store, self.info.worker_id, self._listener.written)
         self._watchdog = Watchdog(lambda: self._mailbox.put(EXHAUSTED))
         self._runner = Runner(registry, store, resources, produce, settings.max_rescues, self._watchdog.expect)
         self._slots = Slots(
@@ -113,16 +111,8 @@ class Worker:
         self._keeper = Keeper(store, self.info, settings.beat_interval, settings.retention, self._on_beat)
         self._listener.serve(self._slots, self._completer, self._connected, self._canceller.look)
         self._watchdog.watch(self._slots)
-        self._threads = {
-            "listener": BackgroundThread("pgq-listener", self._listener.run, self._crashed),
-            "completer": BackgroundThread("pgq-completer", self._completer.run, self._crashed),
-            "keeper": BackgroundThread("pgq-keeper", self._keeper.run, self._crashed),
-            "watchdog": BackgroundThread("pgq-watchdog", self._watchdog.run, self._crashed),
-            "canceller": BackgroundThread("pgq-canceller", self._canceller.run, self._crashed),
-        }
         self._scheduler = Scheduler(store.schedules, registry)
-        if scheduler and mode is QueueExecutionMode.continuous:
-            self._threads["scheduler"] = BackgroundThread("pgq-scheduler", self._scheduler.run, self._crashed)
+        self._threads = self._make_threads(scheduler and mode is QueueExecutionMode.continuous)
 
     @property
     def listening(self) -> threading.Event:
@@ -208,6 +198,18 @@ class Worker:
         self.stop()
         if self._crash is not None and error is None:
             raise self._crash
+
+    def _make_threads(self, fires_schedules: bool) -> dict[str, BackgroundThread]:
+        runs = {
+            "listener": self._listener.run,
+            "completer": self._completer.run,
+            "keeper": self._keeper.run,
+            "watchdog": self._watchdog.run,
+            "canceller": self._canceller.run,
+        }
+        if fires_schedules:
+            runs["scheduler"] = self._scheduler.run
+        return {name: BackgroundThread(f"pgq-{name}", run, self._crashed) for name, run in runs.items()}
 
     def _stop(self, timeout: timedelta | float | None) -> WorkReport:
         if not self._started or self._stopped or os.getpid() != self.info.pid:

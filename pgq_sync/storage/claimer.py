@@ -224,7 +224,8 @@ class PostgresClaimer:
             self._hear()
         if self._waker.is_set():
             return
-        delay = None if for_room else max(self._next_time() - time.monotonic(), 0.0)
+        due = self._careful.next_due() if for_room else self._next_time()
+        delay = None if due is None else max(due - time.monotonic(), 0.0)
         if any(key.fileobj is self._waker for key, _ in self._selector.select(delay)):
             self._waker.drain()
 

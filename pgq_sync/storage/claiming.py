@@ -63,7 +63,8 @@ class Claimer(Protocol):
         """Blocks until there may be something to claim, or `wake` was called since the last `arm`.
 
         Args:
-            for_room: there is no room to claim for: only `wake` ends the wait (or what the store must attend to).
+            for_room: there is no room to claim for: only `wake` ends the wait, or a limit that has room again (or what
+                the store must attend to).
         """
 
     def arm(self) -> None:

@@ -61,8 +61,8 @@ class MemoryClaimer:
         """Every claim here looks everywhere."""
 
     def wait(self, *, for_room: bool = False) -> None:
-        due = self._next_due()
-        self._event.wait(None if for_room or due is None else min(due, _LONGEST_WAIT))
+        due = self._next_due(limited_only=for_room)
+        self._event.wait(None if due is None else min(due, _LONGEST_WAIT))
 
     def recover(self, claims: Sequence[Claim]) -> Recovered:
         known = {(claim.job.id, claim.fence) for claim in claims}
@@ -178,12 +178,13 @@ class MemoryClaimer:
         row = self._state.jobs.get(claim.job.id)
         return row is not None and (row.status, row.worker_id, row.fence) == ("running", self.worker_id, claim.fence)
 
-    def _next_due(self) -> float | None:
-        """In how many seconds the next served job is due, as far as nothing else holds it back."""
+    def _next_due(self, limited_only: bool) -> float | None:
+        """In how many seconds the next served job is due, or has room in its limit."""
         with self._state.lock:
             now = self._state.now()
             lanes = {lane: heap for lane, heap in self._state.lanes.items() if heap and self._serves_now(lane)}
-            dues = [(heap[0][0] - now).total_seconds() for lane, heap in lanes.items() if lane not in self._waiting]
+            waiting = {} if limited_only else {lane: heap for lane, heap in lanes.items() if lane not in self._waiting}
+            dues = [(heap[0][0] - now).total_seconds() for heap in waiting.values()]
             dues += [seconds for seconds in self._waiting.values() if seconds is not None]
         return max(min(dues), 0.0) if dues else None
 
