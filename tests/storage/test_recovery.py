@@ -209,3 +209,13 @@ def test_a_locked_row_keeps_no_worker_from_claiming_again(pgq: PgQueuer, dsn: st
         with locked(dsn, ids[1]):
             assert one.claimer.recover([known]) == Recovered([], complete=False)
             assert [claim.job.id for claim in one.claim()] == [ids[2]]
+
+
+def test_a_worker_that_beats_again_while_it_is_rescued_is_not_forgotten(pgq: PgQueuer, dsn: str) -> None:
+    victim, _ = dies(pgq, dsn)
+    alive = rescuer(pgq)
+    with closing(psycopg.connect(dsn)) as back:
+        back.execute("update pgq_worker set beat_at = now() where worker_id = %s", [victim.worker_id])
+        assert pgq.store.rescue(alive) == [Rescued("tester", 0)]
+        back.commit()
+    assert victim.worker_id in {info.worker_id for info in pgq.store.workers()}

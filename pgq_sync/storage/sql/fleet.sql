@@ -68,10 +68,15 @@ with moment as materialized (
 ), told as (
     -- Everybody looks everywhere: what is in quarantine by now, no claim of a lane would find.
     select pg_notify({channel}(), json_build_array(0, count(*))::text) from changed having count(*) > 0
-), forgotten as (
-    delete from {worker} as worker
-    where worker_id in (select worker_id from dead)
+), gone as materialized (
+    -- Unless it beats right now, or another rescuer forgets it.
+    select worker.worker_id
+    from moment, {worker} as worker
+    where worker.worker_id = any(array(select worker_id from dead)) and worker.beat_at <= now - worker.liveness_limit
       and not exists (select from {job} as job where job.status = 'running' and job.worker_id = worker.worker_id)
+    for update of worker skip locked
+), forgotten as (
+    delete from {worker} where worker_id = any(array(select worker_id from gone))
 )
 select dead.name, count(changed.id)
 from dead left join changed using (worker_id), (select count(*) from told) as announced
