@@ -126,10 +126,10 @@ class PostgresStore:
         except psycopg.errors.CheckViolation as error:
             if not lacks_partition(error):
                 raise
-            # What was written is rolled back by now, and written again.
+            # Nothing was written: only what finishes jobs needs a partition, and that comes first.
             with translated():
                 self._make_partitions()
-            return self._settle(worker_id, settlements, again=True)
+            return self._settle(worker_id, settlements, again)
 
     def cancel_requests(self, ids: Sequence[int]) -> set[JobId]:
         with translated(), self._connections.session() as session:

@@ -11,7 +11,9 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from pgq_sync import PgQueuer
+from pgq_sync import NewJob, PgQueuer
+from pgq_sync.models import Outcome, Settlement
+from tests.storage.conftest import Timed
 from tests.storage.support import hand, query, wait_until_blocked_by
 
 NOW = datetime(2031, 5, 17, 23, 30, tzinfo=timezone.utc)
@@ -78,6 +80,20 @@ def test_days_are_made_while_somebody_reads(
     pgq.enqueue("work")
     with hand(pgq.store, "work") as one:
         assert one.settle(one.claim_one()).written
+
+
+@pytest.mark.parametrize("timed", ["postgres"], indirect=True)
+def test_what_is_lost_is_lost_on_a_day_that_has_to_be_made_too(timed: Timed) -> None:
+    timed.producer.enqueue_many(NewJob(entrypoint="work") for _ in range(3))
+    with hand(timed.store, "work") as one:
+        first, second, kept = one.claim()
+        one.settle([first, second], "released")
+        timed.clock.move(days=30)
+        outcomes = {first: Outcome(status="retried"), second: Outcome(status="failed"), kept: Outcome(status="succeeded")}
+        settled = timed.store.settle(one.worker.worker_id, [Settlement(claim, outcomes[claim]) for claim in outcomes])
+
+    assert [each.claim for each in settled.written] == [kept]
+    assert [each.claim for each in settled.lost] == [first, second]
 
 
 def test_a_day_that_somebody_reads_is_dropped_the_next_time(
