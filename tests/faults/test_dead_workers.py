@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.faults.fleet import Member
 from tests.faults.patience import eventually
 from tests.faults.scale import SCALE
 from tests.faults.stage import Stage
@@ -52,15 +53,28 @@ def test_one_killer_among_many_innocents(scene: Stage) -> None:
 
 
 def test_killers_of_every_kind_under_a_supervisor(scene: Stage) -> None:
-    scene.fleet.start("fatal", "--processes", "2", "--concurrency", "4", PGQ_MAX_RESCUES="2")
+    (supervisor,) = scene.fleet.start("fatal", "--processes", "2", "--concurrency", "4", PGQ_MAX_RESCUES="2")
     scene.enqueue(20, seconds=0.1)
     killers = [job_id for kind in KILLERS for job_id in scene.enqueue(1, kind)]
     scene.enqueue(20, seconds=0.1)
-    census = scene.conclude(SCALE.patience + 6 * SCALE.rescue)
+    scene.wait_until_done(SCALE.patience + 6 * SCALE.rescue)
+    # Stopped while a child that crashed has not started again, the supervisor would end with exit code 1.
+    eventually(lambda: starts(supervisor) == 2 + crashes(supervisor), "both children are there again")
+    census = scene.conclude()
     assert census.counts == {"succeeded": 40, "failed": len(KILLERS)}
     assert {census.status[killer] for killer in killers} == {"failed"}
     for killer in killers:
         check_reason(scene, killer)
+
+
+def starts(supervisor: Member) -> int:
+    """How many workers of its children have started to work."""
+    return supervisor.printed.count(" started: ")
+
+
+def crashes(supervisor: Member) -> int:
+    """How many of its children have ended by themselves."""
+    return supervisor.printed.count("; it starts again ")
 
 
 def check_reason(scene: Stage, job_id: int) -> None:
