@@ -60,6 +60,7 @@ class Listener:
         self._draining = mode is QueueExecutionMode.drain
         self._max_jobs = max_jobs
         self._claimed = 0  # written by the listener thread
+        self._claims = False  # whether the present connection has brought jobs
         self._given_back = 0  # written by the keeper's
         self._on_end = on_end
         self._claimer: Claimer | None = None
@@ -86,7 +87,7 @@ class Listener:
         """The thread."""
         delay, reconnected = _FIRST_DELAY, False
         while not stopping.is_set():
-            connected = time.monotonic()
+            connected, self._claims = time.monotonic(), False
             try:
                 self.in_doubt = True
                 with self._store.claimer(self._worker, self._poll_interval, self._limits, self._on_cancel) as claimer:
@@ -98,7 +99,8 @@ class Listener:
                 logger.warning("the listener lost the database and connects again: %s", error)
                 self._slots.hand(Claimed())  # no slot is kept waiting for a limited job meanwhile
                 # A server that takes connections and then refuses to work, a standby say, is not asked all the time.
-                delay = _FIRST_DELAY if time.monotonic() - connected > _LONGEST_DELAY else min(delay * 2, _LONGEST_DELAY)
+                well = self._claims or time.monotonic() - connected > _LONGEST_DELAY
+                delay = _FIRST_DELAY if well else min(delay * 2, _LONGEST_DELAY)
                 stopping.wait(delay * random.uniform(0.5, 1.5))
             except BaseException:
                 self.in_doubt = True
@@ -213,6 +215,7 @@ class Listener:
             self._completer.abandon(self._slots.disown(replaced))
             self._quarantined = next((claim for claim in claimed.careful if claim.rescues >= QUARANTINE), self._quarantined)
             self._claimed += len(claimed)
+            self._claims = True
         if claimed.in_doubt:
             self.in_doubt, self._recover_again = True, time.monotonic()
         self._slots.hand(claimed)

@@ -24,7 +24,7 @@ class Scale:
         workers: how many serve the limited entrypoints.
         limited: how long their limits are watched while workers die.
         timeouts: how many deadlines fire as a handler ends.
-        rounds: how often a load is repeated under a held-back vacuum horizon.
+        rounds: how often a load is repeated at least under a held-back vacuum horizon.
         cancels: how many jobs are cancelled while they are claimed.
         fsync: whether the server's disk is waited for. Nothing here crashes the machine: it changes how long things take.
         finish: how long writing an outcome may take while somebody reads history. In brief more, for a machine that does
