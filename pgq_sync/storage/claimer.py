@@ -30,6 +30,7 @@ from pgq_sync.storage.waker import Waker
 BUSY_LOOK = 1.0  # seconds between two full looks while there is work
 PROBE = 60.0  # seconds between two notifications to itself
 _ECHO = 2.0  # seconds that such a one may take
+_LONGEST_WAIT = 86_400.0  # seconds: some systems cannot wait for more than some weeks
 _SESSION = b"; ".join(
     [
         # A claim whose commit is lost in a crash leaves the job queued, which is no loss.
@@ -225,7 +226,7 @@ class PostgresClaimer:
         if self._waker.is_set():
             return
         due = self._careful.next_due() if for_room else self._next_time()
-        delay = None if due is None else max(due - time.monotonic(), 0.0)
+        delay = None if due is None else min(max(due - time.monotonic(), 0.0), _LONGEST_WAIT)
         if any(key.fileobj is self._waker for key, _ in self._selector.select(delay)):
             self._waker.drain()
 

@@ -1,0 +1,34 @@
+"""For what limited jobs and those in quarantine keep a claimer waiting, and for what not."""
+
+from __future__ import annotations
+
+import threading
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from pgq_sync import NewJob
+from pgq_sync.models import DeclaredLimit
+from tests.storage.conftest import Timed
+from tests.storage.support import hand
+
+TINY = 1e-9  # requests per second: none comes while a test runs
+
+
+def enqueue(timed: Timed, count: int, **options: Any) -> None:
+    timed.producer.enqueue_many(NewJob(entrypoint="limited", **options) for _ in range(count))
+
+
+@pytest.mark.parametrize("wait_for", ["a token", "a deferred job"])
+def test_a_claimer_without_room_can_wait_for_months(timed: Timed, wait_for: str) -> None:
+    timed.store.limits.declare([DeclaredLimit("limited", 5, TINY, 1.0)], [])
+    enqueue(timed, 2 if wait_for == "a token" else 0)
+    enqueue(timed, 1, execute_after=timedelta(days=60))
+    with hand(timed.store, "limited") as one:
+        one.claim()
+        one.claim()
+        waker = threading.Timer(0.1, one.claimer.wake)
+        waker.start()
+        one.claimer.wait(for_room=True)
+        waker.join()
