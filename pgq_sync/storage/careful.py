@@ -71,6 +71,7 @@ class CarefulClaims:
         self._worker = worker
         self._clock = clock
         self._limits = limits
+        self._serves = serves
         self._lanes = LaneMemory(serves)
         self._quarantined = LaneMemory(serves)
         self._shared: Mapping[str, float] = {}  # what the store limits, and since when
@@ -98,7 +99,8 @@ class CarefulClaims:
         careful = [lane for lane in found if lane.quarantined or self.concerns(lane.key[1])]
         self._lanes.looked([lane for lane in careful if not lane.quarantined], now)
         self._quarantined.looked([lane for lane in careful if lane.quarantined], now)
-        waiting = {lane.key[1] for lane in careful}
+        # Those alone are tried again: what is deferred, or for others, would keep a drain waiting as long as it is there.
+        waiting = {lane.key[1] for lane in careful if lane.due_in <= 0 and self._serves(*lane.key[:2])}
         self._full = {name: times for name, times in self._full.items() if name in waiting}
         self._off = {name: until for name, until in self._off.items() if name in waiting}
         return [lane for lane in found if not (lane.quarantined or self.concerns(lane.key[1]))]

@@ -20,6 +20,17 @@ def enqueue(timed: Timed, count: int, **options: Any) -> None:
     timed.producer.enqueue_many(NewJob(entrypoint="limited", **options) for _ in range(count))
 
 
+@pytest.mark.parametrize("left", [{"execute_after": timedelta(days=7)}, {"queue": "other"}], ids=["deferred", "not served"])
+def test_only_jobs_that_could_be_claimed_wait_for_their_limit(timed: Timed, left: dict[str, Any]) -> None:
+    timed.store.limits.declare([DeclaredLimit("limited", 0, TINY, 1.0)], [])
+    enqueue(timed, 1)
+    enqueue(timed, 1, **left)
+    with hand(timed.store, "limited", queues=("default",)) as one:
+        one.settle(one.claim())
+        assert one.claim() == []
+        assert not one.claimer.held_back  # or a drain would not end
+
+
 @pytest.mark.parametrize("wait_for", ["a token", "a deferred job"])
 def test_a_claimer_without_room_can_wait_for_months(timed: Timed, wait_for: str) -> None:
     timed.store.limits.declare([DeclaredLimit("limited", 5, TINY, 1.0)], [])
