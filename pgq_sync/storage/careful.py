@@ -139,7 +139,10 @@ class CarefulClaims:
         self._left = False
         self._retry([name for name, until in self._off.items() if until <= now])
         memories = (self._lanes, self._quarantined) if quarantine else (self._lanes,)
-        keys = chain.from_iterable(memory.keys(now) for memory in memories)
+        keys = list(chain.from_iterable(memory.keys(now) for memory in memories))
+        for entrypoint in {key[1] for key in keys} - self._off.keys():
+            if not self._limits.room(entrypoint) and (later := self._limits.next_room(entrypoint)):
+                self._put_off(entrypoint, now + later)
         return max((key[2] for key in keys if key[1] not in self._off and self._limits.room(key[1])), default=None)
 
     def claim(self, room: Room, fence: int, now: float) -> list[Claim]:
@@ -179,8 +182,6 @@ class CarefulClaims:
                 continue
             elif places := min(self._limits.room(key[1]), room.now):
                 chosen[key[1]] = Lane(key, bound, places, False)
-            elif later := self._limits.next_room(key[1]):
-                self._put_off(key[1], now + later)
         if room.quarantine:
             ready = [key for key, _ in self._quarantined.ready(now) if key[1] not in self._off and self._limits.room(key[1])]
             for key in ready[:1]:

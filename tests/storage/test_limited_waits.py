@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pgq_sync import NewJob
-from pgq_sync.models import DeclaredLimit
+from pgq_sync.models import DeclaredLimit, Limit
 from tests.storage.conftest import Timed
 from tests.storage.support import hand
 
@@ -29,6 +29,14 @@ def test_only_jobs_that_could_be_claimed_wait_for_their_limit(timed: Timed, left
         one.settle(one.claim())
         assert one.claim() == []
         assert not one.claimer.held_back  # or a drain would not end
+
+
+def test_due_jobs_wait_for_the_tokens_of_a_workers_own_rate(timed: Timed) -> None:
+    enqueue(timed, 2)
+    with hand(timed.store, "limited", limits={"limited": Limit(requests_per_second=TINY, burst=1.0, scope="worker")}) as one:
+        one.settle(one.claim())
+        assert one.claim() == []
+        assert one.claimer.held_back  # or a drain would end
 
 
 @pytest.mark.parametrize("wait_for", ["a token", "a deferred job"])
