@@ -138,8 +138,8 @@ class CarefulClaims:
         """The largest priority that a careful claim could bring now; None: nothing."""
         self._left = False
         self._retry([name for name, until in self._off.items() if until <= now])
-        memories = (self._lanes, self._quarantined) if quarantine else (self._lanes,)
-        keys = list(chain.from_iterable(memory.keys(now) for memory in memories))
+        suspects = self._quarantined.keys(now)  # in any case: what became due would end each wait
+        keys = list(chain(self._lanes.keys(now), suspects if quarantine else ()))
         for entrypoint in {key[1] for key in keys} - self._off.keys():
             if not self._limits.room(entrypoint) and (later := self._limits.next_room(entrypoint)):
                 self._put_off(entrypoint, now + later)

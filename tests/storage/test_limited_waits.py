@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import threading
+import time
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from pgq_sync import NewJob
-from pgq_sync.models import DeclaredLimit, Limit
+from pgq_sync import NewJob, PgQueuer
+from pgq_sync.models import DeclaredLimit, Limit, Room
 from tests.storage.conftest import Timed
-from tests.storage.support import hand
+from tests.storage.support import hand, query
 
 TINY = 1e-9  # requests per second: none comes while a test runs
 
@@ -51,3 +52,14 @@ def test_a_claimer_without_room_can_wait_for_months(timed: Timed, wait_for: str)
         waker.start()
         one.claimer.wait(for_room=True)
         waker.join()
+
+
+def test_a_suspect_that_becomes_due_while_another_one_runs_ends_no_wait(pgq: PgQueuer, dsn: str) -> None:
+    query(dsn, "insert into pgq_job (entrypoint, rescues, execute_after) values ('work', 2, now() + interval '0.3 s')")
+    with hand(pgq.store, "work") as one:
+        for thorough in (True, False):
+            assert one.claim(Room(10, 10, quarantine=False), thorough=thorough) == []
+            if thorough:
+                one.claimer.wait()
+        # It is due by now, and nothing but the end of the other one lets it start.
+        assert one.claimer._next_time() > time.monotonic() + 1  # type: ignore[attr-defined]  # of PostgreSQL's claimer
