@@ -5,7 +5,10 @@ from __future__ import annotations
 import threading
 from datetime import timedelta
 
+import pytest
+
 from pgq_sync import Job, NewJob, PgQueuer
+from pgq_sync.engine.completer import Completer
 from tests.waiting import PATIENCE, wait_until
 
 NO_POLL = timedelta(hours=1)
@@ -40,3 +43,29 @@ def test_a_busy_worker_goes_on_while_a_limited_job_is_deferred_for_a_month(eithe
         either.enqueue("busy")
         finish.set()
         wait_until(lambda: either.jobs.count().get(("busy", "succeeded")) == 2)
+
+
+def test_a_worker_whose_outcomes_wait_does_not_look_for_limited_jobs_all_the_time(
+    either: PgQueuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done, overloaded = threading.Event(), threading.Event()
+    monkeypatch.setattr(Completer, "overloaded", property(lambda self: overloaded.is_set()))
+    either.entrypoint("limited", requests_per_second=5, burst=1)(lambda job: done.set())
+    either.enqueue_many(NewJob(entrypoint="limited") for _ in range(10))
+    with either.worker(poll_interval=NO_POLL) as worker:
+        assert done.wait(PATIENCE)
+        rounds = 0
+        room = worker._listener._room
+
+        def counted() -> object:
+            nonlocal rounds
+            rounds += 1
+            return room()
+
+        monkeypatch.setattr(worker._listener, "_room", counted)
+        overloaded.set()
+        worker._listener.wake()
+        threading.Event().wait(1.0)
+        assert 0 < rounds < 100
+        overloaded.clear()
+        worker._listener.wake()
