@@ -133,7 +133,7 @@ class MemoryStore:
     def claimer(
         self, worker: WorkerInfo, poll_interval: timedelta, limits: LocalLimits, on_cancel: Callable[[], None]
     ) -> Iterator[MemoryClaimer]:
-        claimer = MemoryClaimer(self._state, worker, limits)
+        claimer = MemoryClaimer(self._state, worker, poll_interval, limits)
         with self._state.lock:
             self._state.claimers.append(claimer)
         try:

@@ -69,3 +69,12 @@ def test_a_worker_whose_outcomes_wait_does_not_look_for_limited_jobs_all_the_tim
         assert 0 < rounds < 100
         overloaded.clear()
         worker._listener.wake()
+
+
+def test_a_job_that_was_enqueued_without_a_notification_is_found_by_a_poll(either: PgQueuer) -> None:
+    ran = threading.Event()
+    either.entrypoint("quiet")(lambda job: ran.set())
+    with either.worker(poll_interval=timedelta(milliseconds=200)) as worker:
+        assert worker.listening.wait(PATIENCE)
+        either.enqueue("quiet", notify=False)
+        assert ran.wait(PATIENCE / 3)
