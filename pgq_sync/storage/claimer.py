@@ -81,6 +81,7 @@ class PostgresClaimer:
         self._poll_interval = poll_interval.total_seconds()
         serves = serving(worker.queues, worker.entrypoints)
         self._lanes = LaneMemory(serves)
+        self._limits = limits
         self._careful = CarefulClaims(connection, names, worker, clock, serves, limits)
         self._paused = Paused()
         self._turn = False  # whose turn it is among equals: the careful lanes' or the others'
@@ -241,6 +242,7 @@ class PostgresClaimer:
         now = time.monotonic()
         rules = [row for row in rows if row[2] is None]
         self._paused = Paused(frozenset((row[0], row[1]) for row in rules if row[3] is not None))
+        self._limits.learn({row[1]: row[6] for row in rules if row[5]})
         found = [Found((row[0], row[1], row[2]), row[3], row[4], row[5]) for row in rows if row[2] is not None]
         going = [lane for lane in found if not self._paused.holds(*lane.key[:2])]
         self._lanes.looked(self._careful.looked(going, {row[1]: row[4] for row in rules if row[5]}, now), now)

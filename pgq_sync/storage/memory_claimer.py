@@ -85,6 +85,7 @@ class MemoryClaimer:
             plain: list[Claim] = []
             careful: list[Claim] = []
             lanes = self._lanes()
+            self._limits.learn({name: row.concurrency_limit for (name, queue), row in self._state.limits.items() if queue == ANY})
             self._waiting.clear()
             self._slotless.clear()
             for lane in lanes:

@@ -9,6 +9,7 @@ import pytest
 
 from pgq_sync import Job, NewJob, PgQueuer
 from pgq_sync.engine.completer import Completer
+from pgq_sync.models import DeclaredLimit
 from tests.waiting import PATIENCE, wait_until
 
 NO_POLL = timedelta(hours=1)
@@ -78,3 +79,21 @@ def test_a_job_that_was_enqueued_without_a_notification_is_found_by_a_poll(eithe
         assert worker.listening.wait(PATIENCE)
         either.enqueue("quiet", notify=False)
         assert ran.wait(PATIENCE / 3)
+
+
+@pytest.mark.parametrize("lifted", [False, True], ids=["widened", "lifted"])
+def test_a_worker_obeys_a_wider_limit_that_a_later_one_declares(either: PgQueuer, lifted: bool) -> None:
+    running, finish = threading.Semaphore(0), threading.Event()
+
+    @either.entrypoint("limited", concurrency_limit=1)
+    def limited(job: Job) -> None:
+        running.release()
+        assert finish.wait(PATIENCE)
+
+    either.enqueue_many(NewJob(entrypoint="limited") for _ in range(3))
+    with either.worker(poll_interval=NO_POLL):
+        assert running.acquire(timeout=PATIENCE)
+        either.store.limits.declare([] if lifted else [DeclaredLimit("limited", 3)], ["limited"] if lifted else [])
+        assert running.acquire(timeout=PATIENCE)
+        assert running.acquire(timeout=PATIENCE)
+        finish.set()
