@@ -124,6 +124,7 @@ class MemoryStore:
             row = dataclasses.replace(row, id=self._state.next_id())
         elif on_conflict == "replace" and (old := self._state.jobs[holder]).status in WAITING:
             row = dataclasses.replace(row, id=holder, created_at=old.created_at, requeued_from=old.requeued_from)
+            self._state.requests.discard(holder)  # the old job was asked to end, not this one
         else:
             return holder if on_conflict == "existing" else None
         self._state.put(row)
