@@ -81,6 +81,7 @@ class CarefulClaims:
         self._off: dict[str, float] = {}
         self._crowded: set[str] = set()
         self._left = False  # whether the last claim left lanes that another one would bring at once
+        self.surprised = False  # whether the last claim found less in a lane than was believed to be there
 
     def concerns(self, entrypoint: str) -> bool:
         """Whether jobs of this entrypoint are limited."""
@@ -136,7 +137,7 @@ class CarefulClaims:
 
     def top(self, now: float, quarantine: bool) -> int | None:
         """The largest priority that a careful claim could bring now; None: nothing."""
-        self._left = False
+        self._left = self.surprised = False
         self._retry([name for name, until in self._off.items() if until <= now])
         suspects = self._quarantined.keys(now)  # in any case: what became due would end each wait
         keys = list(chain(self._lanes.keys(now), suspects if quarantine else ()))
@@ -222,6 +223,7 @@ class CarefulClaims:
         entrypoint = lane.key[1]
         if got < allowed and not cut_off:
             self._memory(lane).forget(lane.key)
+            self.surprised = True
             self._full.pop(entrypoint, None)
         elif token_in:
             self._put_off(entrypoint, now + token_in)

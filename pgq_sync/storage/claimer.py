@@ -161,7 +161,7 @@ class PostgresClaimer:
                 self.wants_slot = False
                 return Claimed(self._claim(room.ahead, now))
             claimed = self._claim_both(room, top, now)
-            if claimed.careful:
+            if claimed.careful or self._careful.surprised:
                 self._next_look = min(self._next_look, time.monotonic() + BUSY_LOOK)
             return claimed
 

@@ -7,6 +7,7 @@ import time
 from datetime import timedelta
 from typing import Any
 
+import psycopg
 import pytest
 
 from pgq_sync import NewJob, PgQueuer
@@ -52,6 +53,19 @@ def test_a_claimer_without_room_can_wait_for_months(timed: Timed, wait_for: str)
         waker.start()
         one.claimer.wait(for_room=True)
         waker.join()
+
+
+def test_a_limited_job_that_was_locked_for_a_moment_is_found_by_the_next_look(
+    pgq: PgQueuer, dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.storage.support.POLL_INTERVAL", timedelta(hours=1))
+    pgq.store.limits.declare([DeclaredLimit("limited", 5)], [])
+    pgq.enqueue("limited")
+    with hand(pgq.store, "limited") as one:
+        with psycopg.connect(dsn) as somebody:
+            somebody.execute("select from pgq_job for update")
+            assert one.claim() == []
+        assert one.claimer._next_time() < time.monotonic() + 2  # type: ignore[attr-defined]  # of PostgreSQL's claimer
 
 
 def test_a_suspect_that_becomes_due_while_another_one_runs_ends_no_wait(pgq: PgQueuer, dsn: str) -> None:
