@@ -93,6 +93,7 @@ class LocalLimits:
 
     def __init__(self, limits: Mapping[str, Limit]) -> None:
         self._limits = limits
+        self._fleet: Mapping[str, int] = {}  # what the latest declarations say, which may not be this worker's
         self._running: Counter[str] = Counter()  # what was claimed with care, also where only the store knows of a limit
         self._lock = threading.Lock()  # of the line above: jobs end in other threads
         self._buckets = {
@@ -111,12 +112,16 @@ class LocalLimits:
             return sys.maxsize
         bucket = self._buckets.get(entrypoint)
         tokens = int(bucket.tokens() + 1e-6) if bucket else sys.maxsize
-        places = limit.concurrency_limit - self._running[entrypoint] if limit.concurrency_limit else sys.maxsize
+        most = limit.concurrency_limit if limit.scope == "worker" else self._fleet.get(entrypoint, 0)
+        places = most - self._running[entrypoint] if most else sys.maxsize
         return max(0, min(tokens, places))
 
     def next_room(self, entrypoint: str) -> float:
         bucket = self._buckets.get(entrypoint)
         return bucket.next_in() if bucket else 0.0
+
+    def learn(self, concurrency_limits: Mapping[str, int]) -> None:
+        self._fleet = concurrency_limits
 
     def take(self, entrypoint: str, jobs: int) -> None:
         with self._lock:

@@ -178,8 +178,9 @@ class Listener:
             if time.monotonic() >= self._recover_again:
                 self._recover(claimer)
             room = self._room()
-            # Without room too: limited jobs may wait for a slot while others were claimed ahead for all of them.
-            claimed = Claimed() if self._throttled else claimer.claim(room)
+            # Without room too: limited jobs may wait for a slot while others were claimed ahead for all of them; and
+            # what is due by now would end the wait below at once.
+            claimed = claimer.claim(room)
             self._hand_over(claimed)
             if claimer.wants_slot and not self._throttled:
                 self._slots.reserve()

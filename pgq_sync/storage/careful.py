@@ -71,6 +71,7 @@ class CarefulClaims:
         self._worker = worker
         self._clock = clock
         self._limits = limits
+        self._serves = serves
         self._lanes = LaneMemory(serves)
         self._quarantined = LaneMemory(serves)
         self._shared: Mapping[str, float] = {}  # what the store limits, and since when
@@ -80,6 +81,7 @@ class CarefulClaims:
         self._off: dict[str, float] = {}
         self._crowded: set[str] = set()
         self._left = False  # whether the last claim left lanes that another one would bring at once
+        self.surprised = False  # whether the last claim found less in a lane than was believed to be there
 
     def concerns(self, entrypoint: str) -> bool:
         """Whether jobs of this entrypoint are limited."""
@@ -98,7 +100,8 @@ class CarefulClaims:
         careful = [lane for lane in found if lane.quarantined or self.concerns(lane.key[1])]
         self._lanes.looked([lane for lane in careful if not lane.quarantined], now)
         self._quarantined.looked([lane for lane in careful if lane.quarantined], now)
-        waiting = {lane.key[1] for lane in careful}
+        # Those alone are tried again: what is deferred, or for others, would keep a drain waiting as long as it is there.
+        waiting = {lane.key[1] for lane in careful if lane.due_in <= 0 and self._serves(*lane.key[:2])}
         self._full = {name: times for name, times in self._full.items() if name in waiting}
         self._off = {name: until for name, until in self._off.items() if name in waiting}
         return [lane for lane in found if not (lane.quarantined or self.concerns(lane.key[1]))]
@@ -134,10 +137,13 @@ class CarefulClaims:
 
     def top(self, now: float, quarantine: bool) -> int | None:
         """The largest priority that a careful claim could bring now; None: nothing."""
-        self._left = False
+        self._left = self.surprised = False
         self._retry([name for name, until in self._off.items() if until <= now])
-        memories = (self._lanes, self._quarantined) if quarantine else (self._lanes,)
-        keys = chain.from_iterable(memory.keys(now) for memory in memories)
+        suspects = self._quarantined.keys(now)  # in any case: what became due would end each wait
+        keys = list(chain(self._lanes.keys(now), suspects if quarantine else ()))
+        for entrypoint in {key[1] for key in keys} - self._off.keys():
+            if not self._limits.room(entrypoint) and (later := self._limits.next_room(entrypoint)):
+                self._put_off(entrypoint, now + later)
         return max((key[2] for key in keys if key[1] not in self._off and self._limits.room(key[1])), default=None)
 
     def claim(self, room: Room, fence: int, now: float) -> list[Claim]:
@@ -177,8 +183,6 @@ class CarefulClaims:
                 continue
             elif places := min(self._limits.room(key[1]), room.now):
                 chosen[key[1]] = Lane(key, bound, places, False)
-            elif later := self._limits.next_room(key[1]):
-                self._put_off(key[1], now + later)
         if room.quarantine:
             ready = [key for key, _ in self._quarantined.ready(now) if key[1] not in self._off and self._limits.room(key[1])]
             for key in ready[:1]:
@@ -219,6 +223,7 @@ class CarefulClaims:
         entrypoint = lane.key[1]
         if got < allowed and not cut_off:
             self._memory(lane).forget(lane.key)
+            self.surprised = True
             self._full.pop(entrypoint, None)
         elif token_in:
             self._put_off(entrypoint, now + token_in)

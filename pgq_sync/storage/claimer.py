@@ -30,6 +30,7 @@ from pgq_sync.storage.waker import Waker
 BUSY_LOOK = 1.0  # seconds between two full looks while there is work
 PROBE = 60.0  # seconds between two notifications to itself
 _ECHO = 2.0  # seconds that such a one may take
+_LONGEST_WAIT = 86_400.0  # seconds: some systems cannot wait for more than some weeks
 _SESSION = b"; ".join(
     [
         # A claim whose commit is lost in a crash leaves the job queued, which is no loss.
@@ -80,6 +81,7 @@ class PostgresClaimer:
         self._poll_interval = poll_interval.total_seconds()
         serves = serving(worker.queues, worker.entrypoints)
         self._lanes = LaneMemory(serves)
+        self._limits = limits
         self._careful = CarefulClaims(connection, names, worker, clock, serves, limits)
         self._paused = Paused()
         self._turn = False  # whose turn it is among equals: the careful lanes' or the others'
@@ -159,7 +161,7 @@ class PostgresClaimer:
                 self.wants_slot = False
                 return Claimed(self._claim(room.ahead, now))
             claimed = self._claim_both(room, top, now)
-            if claimed.careful:
+            if claimed.careful or self._careful.surprised:
                 self._next_look = min(self._next_look, time.monotonic() + BUSY_LOOK)
             return claimed
 
@@ -225,7 +227,7 @@ class PostgresClaimer:
         if self._waker.is_set():
             return
         due = self._careful.next_due() if for_room else self._next_time()
-        delay = None if due is None else max(due - time.monotonic(), 0.0)
+        delay = None if due is None else min(max(due - time.monotonic(), 0.0), _LONGEST_WAIT)
         if any(key.fileobj is self._waker for key, _ in self._selector.select(delay)):
             self._waker.drain()
 
@@ -240,6 +242,7 @@ class PostgresClaimer:
         now = time.monotonic()
         rules = [row for row in rows if row[2] is None]
         self._paused = Paused(frozenset((row[0], row[1]) for row in rules if row[3] is not None))
+        self._limits.learn({row[1]: row[6] for row in rules if row[5]})
         found = [Found((row[0], row[1], row[2]), row[3], row[4], row[5]) for row in rows if row[2] is not None]
         going = [lane for lane in found if not self._paused.holds(*lane.key[:2])]
         self._lanes.looked(self._careful.looked(going, {row[1]: row[4] for row in rules if row[5]}, now), now)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from pgq_sync.models import Claim, Claimed, Peers, Recovered, Room
@@ -20,6 +20,9 @@ class LocalLimits(Protocol):
 
     def next_room(self, entrypoint: str) -> float:
         """In how many seconds there will be room again; 0: when one of its jobs has ended."""
+
+    def learn(self, concurrency_limits: Mapping[str, int]) -> None:
+        """Takes over how many may run at once over the fleet, as the store has it: of each limited entrypoint; 0: any."""
 
     def take(self, entrypoint: str, jobs: int) -> None:
         """Counts jobs that were claimed with care; they may be of entrypoints that this worker does not know as limited."""

@@ -124,6 +124,7 @@ class MemoryStore:
             row = dataclasses.replace(row, id=self._state.next_id())
         elif on_conflict == "replace" and (old := self._state.jobs[holder]).status in WAITING:
             row = dataclasses.replace(row, id=holder, created_at=old.created_at, requeued_from=old.requeued_from)
+            self._state.requests.discard(holder)  # the old job was asked to end, not this one
         else:
             return holder if on_conflict == "existing" else None
         self._state.put(row)
@@ -133,7 +134,7 @@ class MemoryStore:
     def claimer(
         self, worker: WorkerInfo, poll_interval: timedelta, limits: LocalLimits, on_cancel: Callable[[], None]
     ) -> Iterator[MemoryClaimer]:
-        claimer = MemoryClaimer(self._state, worker, limits)
+        claimer = MemoryClaimer(self._state, worker, poll_interval, limits)
         with self._state.lock:
             self._state.claimers.append(claimer)
         try:

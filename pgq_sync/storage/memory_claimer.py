@@ -1,4 +1,4 @@
-"""Claims for one worker on the store in memory. It needs neither notifications nor polls: the store wakes it."""
+"""Claims for one worker on the store in memory. The store wakes it; it polls for what was enqueued without a notification."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 import threading
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from pgq_sync.models import Claim, Claimed, JobId, Peers, Recovered, Room, WorkerInfo
 from pgq_sync.storage.claiming import LocalLimits
@@ -26,16 +26,18 @@ class MemoryClaimer:
     Args:
         state: of the store.
         worker: for whom.
+        poll_interval: how often to look without having been woken.
         limits: what the worker itself knows of the limits.
     """
 
-    def __init__(self, state: MemoryState, worker: WorkerInfo, limits: LocalLimits) -> None:
+    def __init__(self, state: MemoryState, worker: WorkerInfo, poll_interval: timedelta, limits: LocalLimits) -> None:
         self.peers = Peers()
         self.wants_slot = False
         self.exclusive = self.hears = True
         self.worker_id = worker.worker_id
         self._state = state
         self._worker = worker
+        self._poll_interval = poll_interval.total_seconds()
         self._limits = limits
         self._serves = serving(worker.queues, worker.entrypoints)
         self._event = threading.Event()
@@ -62,7 +64,8 @@ class MemoryClaimer:
 
     def wait(self, *, for_room: bool = False) -> None:
         due = self._next_due(limited_only=for_room)
-        self._event.wait(None if due is None else min(due, _LONGEST_WAIT))
+        longest = _LONGEST_WAIT if for_room else min(self._poll_interval, _LONGEST_WAIT)
+        self._event.wait(longest if due is None else min(due, longest))
 
     def recover(self, claims: Sequence[Claim]) -> Recovered:
         known = {(claim.job.id, claim.fence) for claim in claims}
@@ -82,6 +85,7 @@ class MemoryClaimer:
             plain: list[Claim] = []
             careful: list[Claim] = []
             lanes = self._lanes()
+            self._limits.learn({name: row.concurrency_limit for (name, queue), row in self._state.limits.items() if queue == ANY})
             self._waiting.clear()
             self._slotless.clear()
             for lane in lanes:

@@ -112,6 +112,20 @@ def test_replace_makes_a_deferred_job_due(timed: Timed) -> None:
     assert (job.id, job.payload, job.attempt) == (job_id, b"new", 1)
 
 
+def test_replace_forgets_that_the_old_job_was_asked_to_end(timed: Timed) -> None:
+    job_id = timed.producer.enqueue("work", "old", dedupe_key="k")
+    with hand(timed.store, "work") as one:
+        claim = one.claim_one()
+        timed.store.operations().cancel([job_id])
+        one.settle(claim, "retried")  # it had not heard of it
+
+        assert timed.producer.enqueue("work", "new", dedupe_key="k", on_conflict="replace") == job_id
+
+        assert timed.store.end_cancelled() == 0
+        assert one.claim_one().job.payload == b"new"
+        assert timed.store.cancel_requests([job_id]) == set()
+
+
 def test_replace_leaves_a_running_job_alone(either: PgQueuer) -> None:
     job_id = either.enqueue("work", "old", dedupe_key="k", priority=3)
 

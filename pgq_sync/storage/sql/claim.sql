@@ -1,7 +1,8 @@
 -- name: lanes
 -- What there is to claim, in three kinds of rows. The non-empty lanes, each with its earliest execute_after and in how
 -- many seconds that is: a loose index scan, one probe of the ready index per lane, however many jobs wait in it. The
--- lanes of jobs in quarantine. And, with no priority, what is limited (true, and since when) or paused (a time).
+-- lanes of jobs in quarantine. And, with no priority, what is limited (true, since when, and to how many at once) or
+-- paused (a time).
 with recursive lane as (
     (select queue, entrypoint, priority, execute_after
      from {job} where status = 'queued' and rescues < 2
@@ -22,11 +23,11 @@ with recursive lane as (
      from {job} where status = 'queued' and rescues >= 2 group by queue, entrypoint, priority)
 )
 select queue, entrypoint, priority, execute_after,
-       extract(epoch from execute_after - coalesce(%(now)s::timestamptz, statement_timestamp()))::float8, flag
+       extract(epoch from execute_after - coalesce(%(now)s::timestamptz, statement_timestamp()))::float8, flag, null::integer
 from waiting
 union all
 select queue, entrypoint, null, paused_at, extract(epoch from declared_at)::float8,
-       concurrency_limit > 0 or requests_per_second is not null
+       concurrency_limit > 0 or requests_per_second is not null, concurrency_limit
 from {limit} where paused_at is not null or concurrency_limit > 0 or requests_per_second is not null
 
 -- name: channel

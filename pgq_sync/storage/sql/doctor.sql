@@ -64,7 +64,7 @@ where asked_at < statement_timestamp() - interval '5 minutes' and job.status is 
 order by asked_at limit 10
 
 -- name: unserved_lanes
--- Due jobs that no running worker serves.
+-- Jobs that wait, deferred ones too, and that no running worker serves; not those in quarantine.
 with recursive lane as (
     (select queue, entrypoint from {job} where status = 'queued' and rescues < 2 order by queue, entrypoint limit 1)
     union all

@@ -75,9 +75,11 @@ set local search_path to ''
 select relnamespace::regnamespace::text, current_database() from pg_class where oid = to_regclass({version_literal})
 
 -- name: grants_producer
--- What a role needs to enqueue. It may replace a job that waits, but claim none: it cannot write worker and fence.
+-- What a role needs to enqueue. It may replace a job that waits, and forget that the old one was asked to end, but claim
+-- none: it cannot write worker and fence.
 grant select, insert on {job} to {role};
 grant update (entrypoint, payload, priority, execute_after, dedupe_until, headers, queue, status, attempt, rescues, errors) on {job} to {role};
+grant select, delete on {cancel} to {role};
 grant usage on sequence {job_sequence} to {role};
 grant execute on function {enqueue}(text, bytea, integer, timestamptz, text, text, jsonb, text, text, boolean) to {role};
 grant execute on function {enqueue_many}(text[], bytea[], smallint[], timestamptz[], text[], text[], text[], text[], text, timestamptz) to {role};

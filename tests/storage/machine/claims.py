@@ -28,7 +28,7 @@ class Hand:
 
     def room(self, entrypoint: str) -> int:
         limit = self.own_limits.get(entrypoint)
-        if limit is None or not limit.concurrency_limit:
+        if limit is None or not limit.concurrency_limit or limit.scope == "fleet":
             return 10**9
         return limit.concurrency_limit - list(self.open.values()).count(entrypoint)
 

@@ -70,6 +70,7 @@ class Jobs:
             elif on_conflict == "replace" and holder.status in WAITING:
                 assert job_id == holder.id, f"{job} got id {job_id} instead of replacing {holder}"
                 self.rows[holder.id] = self._fresh(job, holder.id)
+                self.requests.discard(holder.id)
                 touched[holder.id] = self.change(holder.id, created_at=holder.created_at, requeued_from=holder.requeued_from)
             else:
                 expected = holder.id if on_conflict == "existing" else None

@@ -308,6 +308,9 @@ begin
                     from locked join given using (n)
                     where job.id = locked.id
                     returning locked.n, job.id, job.queue, job.entrypoint, job.priority, job.execute_after
+                ), forgotten as (
+                    -- The old job was asked to end, not this one.
+                    delete from {cancel} where job_id = any(array(select id from replaced))
                 ), told as (
                     select {announce}(max(id), count(*), array_agg(queue), array_agg(entrypoint), array_agg(priority),
                                       array_agg(execute_after))
