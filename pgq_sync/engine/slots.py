@@ -125,7 +125,8 @@ class Slots:
         """What was claimed ahead while jobs were short, and is too much now that they are long: others may run it."""
         with self._lock:
             self._account()
-            surplus = self._waiting.qsize() - 2 * self._ahead
+            idle = sum(slot.claim is None for slot in self._slots)  # they are about to take what waits
+            surplus = self._waiting.qsize() - idle - 2 * self._ahead
         return self.take_back(surplus) if surplus > 0 else []
 
     def withdraw(self, ids: Collection[JobId], outcome: Callable[[Claim], Outcome]) -> None:
