@@ -65,6 +65,7 @@ class Listener:
         self._claimer: Claimer | None = None
         self._recover_again = math.inf
         self._recovered = True  # whether nothing is left that was claimed over a lost connection
+        self._doubted = False  # whether a claim that failed has not been looked after yet
         self._peers = Peers()
         self._throttled = False
         self._ended: deque[str] = deque()  # the entrypoints of limited jobs that have ended; filled by other threads
@@ -91,7 +92,7 @@ class Listener:
                 self.in_doubt = True
                 with self._store.claimer(self._worker, self._poll_interval, self._limits, self._on_cancel) as claimer:
                     self._serve(claimer, stopping)
-                    self.in_doubt = reconnected and not self._recovered
+                    self.in_doubt = self._doubted or (reconnected and not self._recovered)
                     break
             except StoreUnavailable as error:
                 reconnected = True
@@ -130,6 +131,7 @@ class Listener:
         recovered = claimer.recover(held)
         # What is finished meanwhile is not among those; the others were rescued by somebody, and run elsewhere.
         self._completer.abandon(self._slots.disown(self._completer.still_held(recovered.lost)))
+        self._doubted = self._doubted and not recovered.complete
         self._recovered = claimer.exclusive and recovered.complete
         again = _LATE_CLAIM if recovered.complete else _LOCKED
         self._recover_again = math.inf if self._recovered else time.monotonic() + again
@@ -183,11 +185,11 @@ class Listener:
                 self._slots.reserve()
             if 0 < len(claimed) < room.ahead:
                 # There is no more; and to sleep at once lets the slots' threads begin, which need the interpreter.
-                claimer.wait()
+                claimer.wait(until=self._recover_again)
             elif not claimed:
                 if self._is_over(claimer, room):
                     return
-                claimer.wait(for_room=room.ahead <= 0)
+                claimer.wait(for_room=room.ahead <= 0, until=self._recover_again)
 
     def _room(self) -> Room:
         self._throttled = self._completer.overloaded
@@ -214,7 +216,7 @@ class Listener:
             self._quarantined = next((claim for claim in claimed.careful if claim.rescues >= QUARANTINE), self._quarantined)
             self._claimed += len(claimed)
         if claimed.in_doubt:
-            self.in_doubt, self._recover_again = True, time.monotonic()
+            self._doubted, self._recover_again = True, time.monotonic()
         self._slots.hand(claimed)
         return bool(claimed)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import selectors
 import time
 from collections import deque
@@ -30,6 +31,7 @@ from pgq_sync.storage.waker import Waker
 BUSY_LOOK = 1.0  # seconds between two full looks while there is work
 PROBE = 60.0  # seconds between two notifications to itself
 _ECHO = 2.0  # seconds that such a one may take
+_LONGEST_WAIT = 86_400.0  # seconds: no system can wait for more than some weeks
 _SESSION = b"; ".join(
     [
         # A claim whose commit is lost in a crash leaves the job queued, which is no loss.
@@ -218,15 +220,15 @@ class PostgresClaimer:
         claims.sort(key=claim_order)
         return claims
 
-    def wait(self, *, for_room: bool = False) -> None:
+    def wait(self, *, for_room: bool = False, until: float = math.inf) -> None:
         with translated():
             # A notification that came with a claim's answer lies in the client already: the socket stays silent.
             self._hear()
         if self._waker.is_set():
             return
         due = self._careful.next_due() if for_room else self._next_time()
-        delay = None if due is None else max(due - time.monotonic(), 0.0)
-        if any(key.fileobj is self._waker for key, _ in self._selector.select(delay)):
+        delay = min(until if due is None else min(due, until), time.monotonic() + _LONGEST_WAIT) - time.monotonic()
+        if any(key.fileobj is self._waker for key, _ in self._selector.select(max(delay, 0.0))):
             self._waker.drain()
 
     def _next_time(self) -> float:

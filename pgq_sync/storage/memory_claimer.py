@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import heapq
+import math
 import sys
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -60,9 +62,10 @@ class MemoryClaimer:
     def ended(self, entrypoints: Iterable[str]) -> None:
         """Every claim here looks everywhere."""
 
-    def wait(self, *, for_room: bool = False) -> None:
+    def wait(self, *, for_room: bool = False, until: float = math.inf) -> None:
         due = self._next_due(limited_only=for_room)
-        self._event.wait(None if due is None else min(due, _LONGEST_WAIT))
+        left = max(until - time.monotonic(), 0.0)
+        self._event.wait(min(left if due is None else min(due, left), _LONGEST_WAIT))
 
     def recover(self, claims: Sequence[Claim]) -> Recovered:
         known = {(claim.job.id, claim.fence) for claim in claims}
