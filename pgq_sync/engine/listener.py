@@ -187,7 +187,7 @@ class Listener:
                 # There is no more; and to sleep at once lets the slots' threads begin, which need the interpreter.
                 claimer.wait(until=self._recover_again)
             elif not claimed:
-                if self._is_over(claimer, room):
+                if self._is_over(claimer):
                     return
                 claimer.wait(for_room=room.ahead <= 0, until=self._recover_again)
 
@@ -220,13 +220,17 @@ class Listener:
         self._slots.hand(claimed)
         return bool(claimed)
 
-    def _is_over(self, claimer: Claimer, room: Room) -> bool:
+    def _is_over(self, claimer: Claimer) -> bool:
         """Whether a drain, or the number of jobs asked for, has come to its end."""
         if not self._completer.idle:
             return False
         if self._left() <= 0:
             return True
         # Retries and children of the last jobs are found only by looking everywhere, after those were written.
-        if not self._draining or room.ahead <= 0 or self._hand_over(claimer.claim(room, thorough=True)):
+        if not self._draining:
+            return False
+        # Anew: the last job may have run while the room was measured.
+        room = self._room()
+        if room.ahead <= 0 or self._hand_over(claimer.claim(room, thorough=True)):
             return False
         return not claimer.held_back

@@ -1,4 +1,4 @@
-"""The listener at moments that are hard to meet: waits of weeks, claims in doubt."""
+"""The listener at moments that are hard to meet: a drain's last look, waits of weeks, claims in doubt."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from pgq_sync import Job, NewJob, PgQueuer, Worker
+from pgq_sync import Job, NewJob, PgQueuer, QueueExecutionMode, Worker
+from pgq_sync.engine import slots
 from pgq_sync.models import Claimed, Room
 from pgq_sync.storage.claiming import Claimer
 from tests.waiting import PATIENCE, wait_until
@@ -34,6 +35,37 @@ def intercept(worker: Worker, monkeypatch: pytest.MonkeyPatch, claim: Callable[[
             yield one
 
     monkeypatch.setattr(worker._listener._store, "claimer", claimer)
+
+
+def test_a_drain_does_not_end_by_what_there_was_room_for_while_the_last_job_ran(
+    either: PgQueuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started, finish = threading.Event(), threading.Event()
+    monkeypatch.setattr(slots, "AHEAD", 1_000.0)
+
+    @either.entrypoint("work")
+    def work(job: Job) -> None:
+        if job.payload == b"last":
+            either.enqueue("limited")
+            started.set()
+            worker._listener.wake()
+            assert finish.wait(PATIENCE)
+
+    either.entrypoint("limited", concurrency_limit=1)(lambda job: None)
+    either.enqueue_many(NewJob(entrypoint="work", priority=1) for _ in range(10))
+    either.enqueue("work", "last")
+    worker = either.worker(concurrency=1, mode=QueueExecutionMode.drain)
+
+    def claim(real: Claim, room: Room) -> Claimed:
+        claimed = real(room)
+        if started.is_set() and not finish.is_set():
+            assert (room.now, room.ahead > 0, len(claimed)) == (0, True, 0)
+            finish.set()
+            wait_until(lambda: worker._completer.idle)
+        return claimed
+
+    intercept(worker, monkeypatch, claim)
+    assert worker.run().counts == {"succeeded": 12}
 
 
 def test_a_limit_that_has_no_room_for_weeks_is_waited_for(either: PgQueuer) -> None:
