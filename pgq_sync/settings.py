@@ -48,7 +48,7 @@ class Settings:
     schema: str | None = _setting(None, "The schema of the tables; None: the first one on the search_path.")
     max_payload: int = _setting(1024 * 1024, "The largest payload, in bytes.")
     notify: bool = _setting(True, "Whether enqueuing wakes workers; without it they find jobs by polling.")
-    pool_size: int = _setting(10, "The most connections that the own pool opens.")
+    pool_size: int = _setting(10, "The most connections that the own pool opens; workers open up to 4 more.")
     concurrency: int = _setting(10, "How many jobs a worker runs at once.")
     batch_size: int | None = _setting(None, "The most jobs to claim at once; None adapts it to how long jobs take.")
     poll_interval: timedelta = _setting(

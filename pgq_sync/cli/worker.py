@@ -7,12 +7,13 @@ import logging
 import os
 import sys
 import traceback
+from collections.abc import Iterator
 from typing import Any
 
 import click
 
 from pgq_sync.app import PgQueuer
-from pgq_sync.cli.exits import AGAIN, PUT_BACK
+from pgq_sync.cli.exits import AGAIN, FAILED, PUT_BACK
 from pgq_sync.cli.leash import Follower
 from pgq_sync.cli.load import application
 from pgq_sync.cli.options import (
@@ -24,7 +25,7 @@ from pgq_sync.cli.options import (
     setting_options,
 )
 from pgq_sync.cli.supervisor import Child, Supervisor
-from pgq_sync.engine.worker import WorkReport
+from pgq_sync.engine.worker import Worker, WorkReport
 from pgq_sync.errors import ConfigError
 from pgq_sync.models import QueueExecutionMode
 from pgq_sync.settings import ENV_PREFIX, parse
@@ -77,7 +78,7 @@ def worker(
     leash = Follower() if options["supervised"] else None
     logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
     given = _parsed(options)
-    with contextlib.ExitStack() as stack:
+    with _held_by_no_thread() as workers, contextlib.ExitStack() as stack:
         stack.enter_context(embedded_environment(embedded))
         if any(options[name] for name in _SUPERVISING):
             sys.exit(_supervisor(click.get_current_context()).run())
@@ -94,10 +95,26 @@ def worker(
             name=options["name"],
             **given,
         )
+        workers.append(made)
         if leash is not None:
             leash.has_worker(made.request_stop, given.get("shutdown_timeout", pgq.settings.shutdown_timeout).total_seconds())
         report = made.run()
     leave(report, supervised=leash is not None)
+
+
+@contextlib.contextmanager
+def _held_by_no_thread() -> Iterator[list[Worker]]:
+    """Ends the process where a worker has crashed and a thread that goes on with a job would keep the interpreter from it."""
+    workers: list[Worker] = []
+    try:
+        yield workers
+    except Exception as error:
+        if any(worker.stop().stuck for worker in workers):
+            click.echo(f"pgq-sync: {str(error).strip() or type(error).__name__}", err=True)
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(FAILED)
+        raise
 
 
 def leave(report: WorkReport, *, supervised: bool = False) -> None:

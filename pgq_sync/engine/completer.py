@@ -153,12 +153,12 @@ class Completer:
             self._forget(each)
         self._on_written(dropped)
 
-    def _write(self, batch: Sequence[Settlement], stopping: threading.Event) -> Settled:
+    def _write(self, batch: Sequence[Settlement], stopping: threading.Event, again: bool = False) -> Settled:
         """Writes a batch, as often as it takes; in halves where the database stays away, since the batch may be why."""
         delay, tries = 0.1, 0
         while True:
             try:
-                settled = self._settle(batch, again=tries > 0)
+                settled = self._settle(batch, again=again or tries > 0)
                 break
             except StoreUnavailable as error:
                 tries += 1
@@ -168,7 +168,7 @@ class Completer:
                 delay = min(delay * 2, _LONGEST_DELAY)
                 if tries >= _TRIES and len(batch) > 1:
                     half = len(batch) // 2
-                    return _joined(self._write(batch[:half], stopping), self._write(batch[half:], stopping))
+                    return _joined(self._write(batch[:half], stopping, True), self._write(batch[half:], stopping, True))
         for each in settled.written:
             self.counts[each.outcome.status] += 1
             self._forget(each)
@@ -204,8 +204,9 @@ class Completer:
             raise
         except Exception as error:
             if len(batch) > 1:
+                # What finished may be written all the same: those that are put back are written after it.
                 half = len(batch) // 2
-                return _joined(self._settle(batch[:half], again), self._settle(batch[half:], again))
+                return _joined(self._settle(batch[:half], again=True), self._settle(batch[half:], again=True))
             logger.error("the outcome of job %s cannot be stored: %s", batch[0].claim.job.id, error)
             return self._store.settle(self._worker_id, [_unstorable(batch[0], error)], again=again)
 

@@ -66,6 +66,7 @@ class Listener:
         self._claimer: Claimer | None = None
         self._recover_again = math.inf
         self._recovered = True  # whether nothing is left that was claimed over a lost connection
+        self._doubted = False  # whether a claim that failed has not been looked after yet
         self._peers = Peers()
         self._throttled = False
         self._ended: deque[str] = deque()  # the entrypoints of limited jobs that have ended; filled by other threads
@@ -92,7 +93,7 @@ class Listener:
                 self.in_doubt = True
                 with self._store.claimer(self._worker, self._poll_interval, self._limits, self._on_cancel) as claimer:
                     self._serve(claimer, stopping)
-                    self.in_doubt = reconnected and not self._recovered
+                    self.in_doubt = self._doubted or (reconnected and not self._recovered)
                     break
             except StoreUnavailable as error:
                 reconnected = True
@@ -132,6 +133,7 @@ class Listener:
         recovered = claimer.recover(held)
         # What is finished meanwhile is not among those; the others were rescued by somebody, and run elsewhere.
         self._completer.abandon(self._slots.disown(self._completer.still_held(recovered.lost)))
+        self._doubted = self._doubted and not recovered.complete
         self._recovered = claimer.exclusive and recovered.complete
         again = _LATE_CLAIM if recovered.complete else _LOCKED
         self._recover_again = math.inf if self._recovered else time.monotonic() + again
@@ -186,11 +188,11 @@ class Listener:
                 self._slots.reserve()
             if 0 < len(claimed) < room.ahead:
                 # There is no more; and to sleep at once lets the slots' threads begin, which need the interpreter.
-                claimer.wait()
+                claimer.wait(until=self._recover_again)
             elif not claimed:
-                if self._is_over(claimer, room):
+                if self._is_over(claimer):
                     return
-                claimer.wait(for_room=room.ahead <= 0)
+                claimer.wait(for_room=room.ahead <= 0, until=self._recover_again)
 
     def _room(self) -> Room:
         self._throttled = self._completer.overloaded
@@ -218,17 +220,21 @@ class Listener:
             self._claimed += len(claimed)
             self._claims = True
         if claimed.in_doubt:
-            self.in_doubt, self._recover_again = True, time.monotonic()
+            self._doubted, self._recover_again = True, time.monotonic()
         self._slots.hand(claimed)
         return bool(claimed)
 
-    def _is_over(self, claimer: Claimer, room: Room) -> bool:
+    def _is_over(self, claimer: Claimer) -> bool:
         """Whether a drain, or the number of jobs asked for, has come to its end."""
         if not self._completer.idle:
             return False
         if self._left() <= 0:
             return True
         # Retries and children of the last jobs are found only by looking everywhere, after those were written.
-        if not self._draining or room.ahead <= 0 or self._hand_over(claimer.claim(room, thorough=True)):
+        if not self._draining:
+            return False
+        # Anew: the last job may have run while the room was measured.
+        room = self._room()
+        if room.ahead <= 0 or self._hand_over(claimer.claim(room, thorough=True)):
             return False
         return not claimer.held_back

@@ -47,7 +47,7 @@ class Shutdown:
         self._slots.close(self._became_idle)
         asked = []
         if not self._wait_for_idle(seconds):
-            asked = [slot.context for slot in self._slots.running() if slot.context is not None]
+            asked = [context for slot in self._slots.running() if (context := slot.context) is not None]
             for context in asked:
                 context.interrupt()
             self._wait_for_idle(LAST_WORDS)
@@ -57,13 +57,13 @@ class Shutdown:
         return put_back
 
     def _leave_behind(self) -> set[JobId]:
-        """Settles what still runs, timed-out jobs as such; tells which are put back."""
+        """Settles what still runs, timed-out and cancelled jobs as such; tells which are put back."""
         put_back: set[JobId] = set()
         for slot in self._slots.running():
             claim, context = slot.claim, slot.context
             if claim is not None:
                 self._completer.put(Settlement(claim, self._runner.left_behind(claim, context)))
-                if context is None or not context.timed_out:
+                if context is None or context.put_back:
                     put_back.add(claim.job.id)
         return put_back
 

@@ -72,6 +72,7 @@ class Slots:
         self._lock = threading.Lock()  # of everything below
         self._slots = [Slot() for _ in range(size)]
         self._stuck: list[Slot] = []
+        self._missing = 0  # slots that could not be replaced, for too many were stuck
         self._on_end: Callable[[], None] | None = None  # once closed
         self._handed = 0
         self._ahead = 0  # how many jobs to claim beyond the idle slots
@@ -125,7 +126,8 @@ class Slots:
         """What was claimed ahead while jobs were short, and is too much now that they are long: others may run it."""
         with self._lock:
             self._account()
-            surplus = self._waiting.qsize() - 2 * self._ahead
+            idle = sum(slot.claim is None for slot in self._slots)  # they are about to take what waits
+            surplus = self._waiting.qsize() - idle - 2 * self._ahead
         return self.take_back(surplus) if surplus > 0 else []
 
     def withdraw(self, ids: Collection[JobId], outcome: Callable[[Claim], Outcome]) -> None:
@@ -167,18 +169,23 @@ class Slots:
             self._accounted = (self._accounted[0] - slot.finished, self._accounted[1] - slot.busy)
 
     def replace(self) -> bool:
-        """Starts a slot in place of one that was set aside; False if too many are stuck for that."""
+        """Starts a slot in place of one that was set aside; False if too many are stuck for that until one ends."""
         with self._lock:
             closed, possible = self._on_end, len(self._stuck) <= self._max_stuck
             if closed is None and possible:
-                slot = Slot()
-                self._slots.append(slot)
-                self._pool.submit(self._serve, slot)  # under the lock: a pool that was shut down takes nothing
+                self._add()
+            elif closed is None:
+                self._missing += 1
         if closed is not None:
             self._tell_end(closed)
         else:
             self._on_room()
         return possible
+
+    def _add(self) -> None:
+        slot = Slot()
+        self._slots.append(slot)
+        self._pool.submit(self._serve, slot)  # under the lock: a pool that was shut down takes nothing
 
     def close(self, on_end: Callable[[], None]) -> None:
         """Lets the running jobs finish and no others start; `on_end` is called when all have but those that hang."""
@@ -201,9 +208,14 @@ class Slots:
         finally:
             with self._lock:
                 (self._stuck if slot.stuck else self._slots).remove(slot)
-                closed = self._on_end
+                closed, regained = self._on_end, slot.stuck and self._missing > 0
+                if closed is None and regained:
+                    self._missing -= 1
+                    self._add()
             if closed is not None:
                 self._tell_end(closed)
+            elif regained:
+                self._on_room()
 
     def _loop(self, slot: Slot) -> None:
         while not slot.stuck and (claim := (self._reservation.wanted and self._reservation.wait()) or self._waiting.get()):

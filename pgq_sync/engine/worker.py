@@ -48,7 +48,8 @@ class WorkReport:
     Attributes:
         counts: attempts by outcome: succeeded, failed, cancelled, retried, held, released; and lost ones.
         requeued: jobs that run again: they still ran when the time to stop was over, or their outcome could not be written.
-        stuck: threads that hang in a job beyond its timeout, and go on doing so: they keep the interpreter from exiting.
+        stuck: threads that go on with a job, beyond its timeout or although it was asked to stop: they keep the interpreter
+            from exiting.
         exhausted: whether the worker ended because more than `max_stuck` threads hang. It should be started again, in a
             new process.
     """
@@ -218,10 +219,9 @@ class Worker:
         started = time.monotonic()
         self._stop_claiming()
         put_back = self._shutdown.end_jobs(_seconds(timeout, self._settings.shutdown_timeout))
-        stuck = self._slots.stuck
         self._stop_threads()
         run_again = put_back.union(claim.job.id for claim in self._completer.held())
-        self._report = WorkReport(dict(self._completer.counts), len(run_again), stuck)
+        self._report = WorkReport(dict(self._completer.counts), len(run_again), len(self._slots.running()))
         self._mailbox.put(ENDED)  # to a thread that waits in `run` while another one has stopped the worker
         logger.info("worker %s stopped after %.1f s: %s", self.info.name, time.monotonic() - started, self._report)
         return self._report

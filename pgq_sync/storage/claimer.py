@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import selectors
 import time
 from collections import deque
@@ -220,15 +221,15 @@ class PostgresClaimer:
         claims.sort(key=claim_order)
         return claims
 
-    def wait(self, *, for_room: bool = False) -> None:
+    def wait(self, *, for_room: bool = False, until: float = math.inf) -> None:
         with translated():
             # A notification that came with a claim's answer lies in the client already: the socket stays silent.
             self._hear()
         if self._waker.is_set():
             return
         due = self._careful.next_due() if for_room else self._next_time()
-        delay = None if due is None else min(max(due - time.monotonic(), 0.0), _LONGEST_WAIT)
-        if any(key.fileobj is self._waker for key, _ in self._selector.select(delay)):
+        delay = min(until if due is None else min(due, until), time.monotonic() + _LONGEST_WAIT) - time.monotonic()
+        if any(key.fileobj is self._waker for key, _ in self._selector.select(max(delay, 0.0))):
             self._waker.drain()
 
     def _next_time(self) -> float:

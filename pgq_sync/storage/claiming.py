@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 
@@ -62,12 +63,13 @@ class Claimer(Protocol):
             claims: what the worker knows to hold.
         """
 
-    def wait(self, *, for_room: bool = False) -> None:
+    def wait(self, *, for_room: bool = False, until: float = math.inf) -> None:
         """Blocks until there may be something to claim, or `wake` was called since the last `arm`.
 
         Args:
             for_room: there is no room to claim for: only `wake` ends the wait, or a limit that has room again (or what
                 the store must attend to).
+            until: when it ends at the latest, by the monotonic clock.
         """
 
     def arm(self) -> None:

@@ -29,6 +29,9 @@ _SESSION = (
 )
 
 
+_ENGINES = 4  # connections for a worker's threads: one each that writes outcomes, beats, asks for requests and fires schedules
+
+
 class Connections(Protocol):
     """Gives out sessions for single statements, and direct connections to whoever wants one for itself."""
 
@@ -85,7 +88,9 @@ class OwnPool:
         self._settings = settings
         self._given_dsn = dsn
         self._answer_limit = answer_limit
-        self._pool = LazyPool("pgq-sync", settings.pool_size, lambda: complete_dsn(self.dsn, "pool"), _configure, self._probe)
+        self._pool = self._make_pool("pgq-sync", settings.pool_size)
+        # Apart: whoever enqueues may wait for a rival's transaction, for long, and beats and outcomes cannot.
+        self._engines = self._make_pool("pgq-sync engine", min(settings.pool_size, _ENGINES))
         self._lent: set[LazyPool] = set()
 
     def __repr__(self) -> str:
@@ -93,8 +98,8 @@ class OwnPool:
 
     @contextmanager
     def session(self, *, patient: bool = True) -> Iterator[Session]:
-        with self._pool.connection() as connection:
-            # Set at each use: the last one may have been another's.
+        with (self._pool if patient else self._engines).connection() as connection:
+            # Set at each use, since a new connection has none.
             connection.answer_limit = None if patient else self._answer_limit
             yield PsycopgSession(connection)
 
@@ -108,11 +113,15 @@ class OwnPool:
 
     def close(self) -> None:
         self._pool.close()
+        self._engines.close()
         _close_all(self._lent)
 
     @property
     def dsn(self) -> str:
         return find_dsn(self._given_dsn or self._settings.dsn)
+
+    def _make_pool(self, name: str, size: int) -> LazyPool:
+        return LazyPool(name, size, lambda: complete_dsn(self.dsn, "pool"), _configure, self._probe)
 
     def _probe(self) -> None:
         self.direct().close()

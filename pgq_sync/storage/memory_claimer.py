@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import heapq
+import math
 import sys
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
@@ -62,9 +64,10 @@ class MemoryClaimer:
     def ended(self, entrypoints: Iterable[str]) -> None:
         """Every claim here looks everywhere."""
 
-    def wait(self, *, for_room: bool = False) -> None:
+    def wait(self, *, for_room: bool = False, until: float = math.inf) -> None:
         due = self._next_due(limited_only=for_room)
-        longest = _LONGEST_WAIT if for_room else min(self._poll_interval, _LONGEST_WAIT)
+        left = max(until - time.monotonic(), 0.0)
+        longest = min(left, _LONGEST_WAIT if for_room else self._poll_interval, _LONGEST_WAIT)
         self._event.wait(longest if due is None else min(due, longest))
 
     def recover(self, claims: Sequence[Claim]) -> Recovered:

@@ -19,7 +19,11 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals and nam
 # A job says that it runs, and goes on when somebody writes to the named pipe.
 APPLICATION = """
 import contextlib
+import threading
 from pgq_sync import PgQueuer
+
+locked = threading.Lock()
+locked.acquire()
 
 @contextlib.contextmanager
 def make():
@@ -36,6 +40,11 @@ def make():
         print("running at attempt", job.attempt)
         context.cancelled.wait()
         context.check()
+
+    @pgq.entrypoint("hangs", timeout=0.1)
+    def hangs(job):
+        print("running at attempt", job.attempt)
+        locked.acquire()
 
     yield pgq
     print("closed")
@@ -147,3 +156,22 @@ def test_a_signal_ends_a_drain_too(shop: Console, pgq: PgQueuer) -> None:
         (shop.directory / "gate").write_text("this")
         assert running.ended() == 0
     assert pgq.jobs.count() == {("waits", "succeeded"): 1}
+
+
+def test_a_thread_whose_job_has_just_timed_out_does_not_keep_the_process_from_ending(shop: Console, pgq: PgQueuer) -> None:
+    job_id = pgq.enqueue("hangs")
+    with worker(shop, "--shutdown-timeout", "0") as running:
+        running.stdout.wait_for("running at attempt 1")
+        running.signal(signal.SIGTERM)
+        assert running.ended() == 0
+    assert pgq.jobs.count() == {("hangs", "failed"): 1}
+    assert pgq.jobs.find(status="failed")[0].id == job_id
+
+
+def test_a_job_that_runs_does_not_keep_a_worker_that_crashed_from_ending(shop: Console, pgq: PgQueuer) -> None:
+    pgq.enqueue("waits")
+    with worker(shop, "--shutdown-timeout", "0") as running:
+        running.stdout.wait_for("running at attempt 1")
+        pgq.schema.uninstall()
+        assert running.ended() == 1
+    assert "run `pgq-sync install`" in running.stderr.all[-1]

@@ -147,9 +147,11 @@ def test_a_job_that_was_asked_to_cancel_and_still_runs_at_the_stop_is_not_put_ba
     with working(either) as (worker, requests):
         requests.ids.add(job_id)
         assert running.wait(PATIENCE)
-        worker.stop(timeout=0)
+        report = worker.stop(timeout=0)
         finish.set()
     assert record_of(either, job_id).status == "cancelled"
+    # Its thread goes on, and keeps the interpreter from exiting; but the job does not run again.
+    assert (report.requeued, report.stuck) == (0, 1)
 
 
 @pytest.mark.parametrize("on_failure", ["fail", "hold"])

@@ -5,12 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from uuid import UUID, uuid4
 
-from pgq_sync import Job, JobId, StoreUnavailable
+from pgq_sync import Job, JobId, PgQueuer, StoreUnavailable
 from pgq_sync.engine.completer import Completer
 from pgq_sync.models import Claim, Outcome, Settled, Settlement
+from tests.storage.support import hand
 from tests.waiting import PATIENCE, wait_until
 
 WORKER = uuid4()
@@ -130,6 +131,42 @@ def test_a_batch_that_the_store_never_manages_is_written_in_parts() -> None:
             completer.put(Settlement(claim(number), Outcome(status="succeeded")))
     assert completer.counts == {"succeeded": 20}
     assert all(len(batch) <= 5 for batch in store.batches)
+
+
+def test_the_parts_of_a_batch_may_be_written_already() -> None:
+    def away(settlements: Sequence[Settlement]) -> Settled:
+        if len(settlements) == 4:
+            raise StoreUnavailable("the answer never came")
+        return Settled(written=settlements)
+
+    def picky(settlements: Sequence[Settlement]) -> Settled:
+        if len(settlements) == 4:
+            raise ValueError("one of them cannot be stored, after others were")
+        return Settled(written=settlements)
+
+    for behave in (away, picky):
+        store = RecordingStore(behave)
+        completer = Completer(store, WORKER, lambda settlements: None)
+        completer.expect([claim(number) for number in range(4)])
+        for number in range(4):
+            completer.put(Settlement(claim(number), Outcome(status="succeeded")))
+        completer.close()
+        completer.run(threading.Event())
+        assert store.again[-2:] == [True, True]
+
+
+def test_a_success_that_is_not_kept_is_none_the_less_for_a_neighbour_that_cannot_be_stored(pgq: PgQueuer) -> None:
+    pgq.entrypoint("work")(lambda job: None)
+    forgotten, spoilt = pgq.enqueue("work"), pgq.enqueue("work")
+    with hand(pgq.store, "work") as one:
+        claims = {each.job.id: each for each in one.claim()}
+        completer = Completer(pgq.store, one.worker.worker_id, lambda settlements: None)
+        completer.expect(list(claims.values()))
+        completer.put(Settlement(claims[forgotten], Outcome(status="succeeded", keep=False)))
+        completer.put(Settlement(claims[spoilt], Outcome(status="retried", delay=timedelta.max)))
+        completer.close()
+        completer.run(threading.Event())
+    assert completer.counts == {"succeeded": 1, "failed": 1}
 
 
 def test_claims_that_others_took_over_before_they_started_are_dropped_and_counted() -> None:

@@ -95,3 +95,10 @@ def test_what_is_taken_back_never_starts_and_makes_room() -> None:
         assert {each.job.id for each in slots.take_back()} == set(range(4, 10))
         finish.set()
     assert {each.claim.job.id for each in done} == set(range(4))
+
+
+def test_what_idle_slots_are_about_to_take_is_not_given_back() -> None:
+    slots = Slots(4, lambda each, entered: SUCCEEDED, lambda settlement: None, lambda: None)  # its threads are still asleep
+    slots.hand(claims(6))
+    assert len(slots.give_back()) == 2
+    assert slots.give_back() == []

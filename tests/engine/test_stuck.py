@@ -136,6 +136,20 @@ def test_more_stuck_threads_than_can_be_replaced_end_the_worker(either: PgQueuer
     assert either.drain(entrypoints=["waits"]).counts == {"succeeded": 1}
 
 
+def test_a_slot_that_could_not_be_replaced_comes_back_when_its_thread_ends(either: PgQueuer, hang: Hanging) -> None:
+    either.entrypoint("hangs", timeout=0.05)(hang)
+    either.entrypoint("waits")(lambda job: None)
+    either.enqueue("hangs")
+    with either.worker(concurrency=1, max_stuck=0) as worker:
+        wait_until(lambda: worker._slots.stuck == 1)
+        either.enqueue("waits")
+        hang.let_go.release()
+        # Nobody waits in `run`, to start another process.
+        wait_until(lambda: either.jobs.count().get(("waits", "succeeded")) == 1)
+        assert hang.let_go.acquire(timeout=PATIENCE)
+    assert worker.stop().counts == {"failed": 1, "succeeded": 1}
+
+
 def test_a_worker_that_is_stopped_does_not_wait_for_a_stuck_thread(either: PgQueuer, hang: Hanging) -> None:
     either.entrypoint("hangs", timeout=0.05)(hang)
     job_id = either.enqueue("hangs")

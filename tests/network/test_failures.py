@@ -106,7 +106,7 @@ def test_a_prepared_statement_outlived_by_its_schema_costs_one_failure(empty_dsn
     with closing(OwnPool(Settings(pool_size=1), empty_dsn)) as pool:
         query(empty_dsn, "create table theirs (number integer)")
         for _ in range(10):
-            with pool.session() as session:
+            with pool.for_engine().session() as session:
                 session.run("select number from theirs")
         query(empty_dsn, "alter table theirs alter number type text")
         _fails_once(pool, "select number from theirs")

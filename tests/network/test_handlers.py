@@ -15,10 +15,11 @@ from psycopg import IsolationLevel
 from psycopg.rows import dict_row, tuple_row
 from psycopg_pool import ConnectionPool
 
-from pgq_sync import Settings
+from pgq_sync import Context, Job, NewJob, PgQueuer, Settings
 from pgq_sync.storage.connections import Connections, ForeignConnection, ForeignPool, OwnPool
 from tests.network.proxy import Proxy
 from tests.storage.support import query
+from tests.storage.support import waiting as locks_waited_for
 from tests.waiting import PATIENCE, wait_until
 
 OPEN = "select count(*) from pg_stat_activity where datname = current_database() and application_name = 'pgq-sync handler'"
@@ -226,3 +227,25 @@ def test_a_forked_child_has_connections_of_its_own(dsn: str) -> None:
 
 def _pid(connection: psycopg.Connection[Any]) -> int:
     return connection.info.backend_pid
+
+
+def test_handlers_that_wait_for_a_rival_do_not_keep_outcomes_from_being_written(dsn: str) -> None:
+    waiting = threading.Semaphore(0)
+    with PgQueuer.from_dsn(dsn, settings=Settings(pool_size=2)) as pgq, psycopg.connect(dsn) as rival:
+
+        @pgq.entrypoint("asks")
+        def asks(job: Job, context: Context) -> None:
+            waiting.release()
+            context.enqueue("later", dedupe_key="one", on_conflict="existing")
+
+        pgq.entrypoint("quick")(lambda job: None)
+        pgq.on(rival).enqueue("later", dedupe_key="one")
+        pgq.enqueue_many(NewJob(entrypoint="asks") for _ in range(2))
+        with pgq.worker(concurrency=3) as worker:
+            for _ in range(2):
+                assert waiting.acquire(timeout=PATIENCE)
+            wait_until(lambda: locks_waited_for(dsn) == 2)
+            query(dsn, "insert into pgq_job (entrypoint) values ('quick')")
+            wait_until(lambda: query(dsn, "select status from pgq_history") == [("succeeded",)])
+            rival.rollback()
+        assert worker.stop().counts == {"succeeded": 3}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import timedelta
 from typing import Any
 
+import psycopg
 import pytest
 
 from pgq_sync import Hold, Job, PgQueuer, Retry, Settings
@@ -73,3 +75,29 @@ def test_what_was_claimed_without_an_answer_is_put_back_and_runs(proxy: Proxy, d
     assert report.counts == {"succeeded": 5}
     # The claim that nobody heard of cost no attempt.
     assert query(dsn, "select distinct status, attempts, errors is null from pgq_history") == [("succeeded", 1, True)]
+
+
+def test_what_was_claimed_without_an_answer_and_is_locked_is_put_back_although_every_slot_is_busy(proxy: Proxy, dsn: str) -> None:
+    running, finish = threading.Event(), threading.Event()
+
+    def long(job: Job) -> None:
+        running.set()
+        assert finish.wait(PATIENCE)
+
+    with PgQueuer.from_dsn(proxy.dsn, settings=Settings()) as pgq, psycopg.connect(dsn) as somebody:
+        pgq.entrypoint("work")(_succeed)
+        pgq.entrypoint("long")(long)
+        with pgq.worker(concurrency=1, poll_interval=timedelta(hours=1)) as worker:
+            assert worker.listening.wait(PATIENCE)
+            proxy.refuse()
+            answered = proxy.cut_after(CLAIM)
+            query(dsn, "insert into pgq_job (entrypoint) values ('work')")
+            assert answered.wait(PATIENCE)
+            somebody.execute("select from pgq_job for update")
+            query(dsn, "insert into pgq_job (entrypoint) values ('long')")
+            proxy.restore()
+            assert running.wait(PATIENCE)
+            somebody.rollback()
+            wait_until(lambda: query(dsn, "select status from pgq_job where entrypoint = 'work'") == [("queued",)])
+            finish.set()
+            wait_until(lambda: query(dsn, "select count(*) from pgq_history") == [(2,)])
