@@ -89,12 +89,13 @@ class MemoryStore:
     @contextmanager
     def atomic(self) -> Iterator[None]:
         with self._state.lock:
-            saved = dict(self._state.jobs), dict(self._state.keys), {lane: list(heap) for lane, heap in self._state.lanes.items()}
+            saved = dict(self._state.jobs), dict(self._state.keys), set(self._state.requests)
+            lanes = {lane: list(heap) for lane, heap in self._state.lanes.items()}
             try:
                 yield
             except BaseException:
-                self._state.jobs, self._state.keys = saved[0], saved[1]
-                self._state.lanes = defaultdict(list, saved[2])
+                self._state.jobs, self._state.keys, self._state.requests = saved
+                self._state.lanes = defaultdict(list, lanes)
                 raise
 
     def add(self, jobs: Sequence[CheckedJob], *, on_conflict: OnConflict, notify: bool) -> list[JobId | None]:

@@ -26,11 +26,13 @@ class Hand:
         queues, entrypoints = self.worker.queues, self.worker.entrypoints
         return row.entrypoint in entrypoints and (queues is None or row.queue in queues)
 
-    def room(self, entrypoint: str) -> int:
+    def room(self, entrypoint: str, fleet: int) -> int:
+        """How many more of its jobs it may run by its own count; `fleet` may run in all, 0: any number."""
         limit = self.own_limits.get(entrypoint)
-        if limit is None or not limit.concurrency_limit or limit.scope == "fleet":
+        if limit is None:
             return 10**9
-        return limit.concurrency_limit - list(self.open.values()).count(entrypoint)
+        most = limit.concurrency_limit if limit.scope == "worker" else fleet
+        return most - list(self.open.values()).count(entrypoint) if most else 10**9
 
 
 class Claims:
@@ -59,7 +61,7 @@ class Claims:
     def room(self, hand: Hand, entrypoint: str) -> int:
         """How many more of an entrypoint's jobs the limits leave."""
         running = sum(row.entrypoint == entrypoint for row in self._jobs.having("running"))
-        return min(hand.room(entrypoint), self._limits.room(entrypoint, running))
+        return min(hand.room(entrypoint, self._limits.most(entrypoint)), self._limits.room(entrypoint, running))
 
     def claimable(self, hand: Hand) -> list[Row]:
         """What a worker with room could start now."""

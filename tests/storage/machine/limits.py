@@ -61,6 +61,10 @@ class Limits:
         bucket = self.buckets.get(entrypoint)
         return bucket is not None and bucket.declared != _NONE
 
+    def most(self, entrypoint: str) -> int:
+        """How many of its jobs may run at once; 0: any number."""
+        return self.buckets[entrypoint].declared[0] if self.limited(entrypoint) else 0
+
     def room(self, entrypoint: str, running: int) -> int:
         """How many more of its jobs may start now."""
         if not self.limited(entrypoint):
