@@ -1,4 +1,4 @@
-"""For what limited jobs and those in quarantine keep a claimer waiting, and for what not."""
+"""For what limited jobs and those in quarantine keep a claimer waiting, and for what not; and what a clock may do to limits."""
 
 from __future__ import annotations
 
@@ -77,3 +77,18 @@ def test_a_suspect_that_becomes_due_while_another_one_runs_ends_no_wait(pgq: PgQ
                 one.claimer.wait()
         # It is due by now, and nothing but the end of the other one lets it start.
         assert one.claimer._next_time() > time.monotonic() + 1  # type: ignore[attr-defined]  # of PostgreSQL's claimer
+
+
+def test_a_clock_that_was_set_back_leaves_no_running_job_uncounted(timed: Timed) -> None:
+    timed.store.limits.declare([DeclaredLimit("limited", 2)], [])
+    with hand(timed.store, "limited") as one, hand(timed.store, "limited") as other:
+        timed.clock.move(hours=2)
+        enqueue(timed, 2)
+        one.settle(one.claim())
+        timed.clock.move(minutes=-30)
+        enqueue(timed, 1)
+        assert len(one.claim()) == 1
+        timed.clock.move(minutes=60)
+        enqueue(timed, 3)
+        assert len(other.claim()) == 1
+        assert one.claim() == other.claim() == []

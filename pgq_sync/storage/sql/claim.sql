@@ -79,6 +79,8 @@ order by entrypoint for update skip locked
 -- in the same statement the count below would be older than the lock. A lane whose limit is not locked brings nothing. One
 -- row per claim, and one for a lane without any; each with what the limits had allowed, and in how many seconds the next
 -- token is there.
+-- What runs is counted from running_since on: nothing that runs was claimed earlier, and before it lies an entry of the
+-- index for each job that ever ran, until a vacuum may take it.
 with moment as materialized (
     select coalesce(%(now)s::timestamptz, statement_timestamp()) as now
 ), given as materialized (
@@ -87,7 +89,11 @@ with moment as materialized (
                 bound timestamptz, room integer)
 ), refilled as materialized (
     select entrypoint, concurrency_limit, requests_per_second, refilled_at, case when requests_per_second is not null then
-           least(burst, tokens + requests_per_second * greatest(extract(epoch from now - refilled_at)::float8, 0)) end as tokens
+           least(burst, tokens + requests_per_second * greatest(extract(epoch from now - refilled_at)::float8, 0)) end as tokens,
+           -- Where the clock was set back, jobs are claimed before it.
+           case when running_since <= now then running_since end as running_since,
+           -- A claim that began before there was a limit may not have been committed yet.
+           coalesce(now - declared_at > interval '1 minute', true) as settled
     from moment, {limit}
     where queue = '' and entrypoint in (select entrypoint from given) and (concurrency_limit > 0 or requests_per_second is not null)
 ), lane as materialized (
@@ -95,10 +101,18 @@ with moment as materialized (
                case when given.locked or refilled.entrypoint is null then given.room else 0 end,
                -- Just when a token is due the product may lie a hair below the whole number.
                floor(refilled.tokens + 1e-6),
-               case when refilled.concurrency_limit > 0 then refilled.concurrency_limit - (
-                   select count(*) from {job} as job where job.status = 'running' and job.entrypoint = given.entrypoint
-               ) end))::integer as allowed
-    from given left join refilled using (entrypoint)
+               case when refilled.concurrency_limit > 0 then refilled.concurrency_limit - running.jobs end))::integer as allowed,
+           -- Moved at most once a second: each time leaves a dead row behind.
+           case when refilled.concurrency_limit > 0 and refilled.settled then
+               case when refilled.running_since > least(running.oldest, now) - interval '1 second' then refilled.running_since
+                    else least(running.oldest, now) end end as running_since
+    from moment, given left join refilled using (entrypoint)
+    cross join lateral (
+        select count(*) as jobs, min(job.claimed_at) as oldest
+        from {job} as job
+        where refilled.concurrency_limit > 0 and job.status = 'running' and job.entrypoint = given.entrypoint
+          and job.claimed_at >= coalesce(refilled.running_since, '-infinity')
+    ) as running
 ), picked as materialized (
     select ready.id, lane.n
     from (select * from lane order by n) as lane
@@ -134,19 +148,23 @@ with moment as materialized (
     returning id, queue, entrypoint, payload, headers, priority, attempt, execute_after, created_at, claimed_at,
               dedupe_key, worker_id, rescues
 ), took as materialized (
-    select lane.n, lane.entrypoint, lane.tokens - count(picked.id) as tokens, lane.requests_per_second, lane.refilled_at,
-           lane.locked, count(picked.id) as jobs
-    from lane left join picked using (n)
-    group by lane.n, lane.entrypoint, lane.tokens, lane.requests_per_second, lane.refilled_at, lane.locked
-), spent as (
-    update {limit} as lim set tokens = took.tokens, refilled_at = now
+    select lane.n, lane.entrypoint, lane.tokens - count(picked.id) as tokens, lane.requests_per_second, lane.running_since,
+           -- Where the clock was set back, the bucket fills from the new time on.
+           lane.tokens is not null and (count(picked.id) > 0 or lane.refilled_at > now) as spends
+    from moment, lane left join picked using (n)
+    where lane.locked
+    group by lane.n, lane.entrypoint, lane.tokens, lane.requests_per_second, lane.running_since, lane.refilled_at, now
+), noted as (
+    update {limit} as lim
+    set tokens = case when took.spends then took.tokens else lim.tokens end,
+        refilled_at = case when took.spends then now else lim.refilled_at end,
+        running_since = took.running_since
     from moment, took
-    where lim.queue = '' and lim.entrypoint = took.entrypoint and took.tokens is not null
-      -- Where the clock was set back, the bucket fills from the new time on.
-      and (took.jobs > 0 or (took.refilled_at > now and took.locked))
+    where lim.queue = '' and lim.entrypoint = took.entrypoint
+      and (took.spends or lim.running_since is distinct from took.running_since)
 )
 select lane.n, lane.allowed, greatest((1 - took.tokens) / took.requests_per_second, 0)::float8, claimed.*
-from lane join took using (n) left join picked using (n) left join claimed on claimed.id = picked.id
+from lane left join took using (n) left join picked using (n) left join claimed on claimed.id = picked.id
 order by lane.n
 
 -- name: own_session

@@ -64,7 +64,7 @@ with given as materialized (
         tokens = case when given.burst is not null then
             least(given.burst, old.burst, old.tokens + old.requests_per_second
                   * greatest(extract(epoch from clock.now - old.refilled_at), 0)::float8) end,
-        refilled_at = clock.now, declared_at = clock.now
+        refilled_at = clock.now, running_since = null, declared_at = clock.now
     from old join given using (entrypoint), (select coalesce(%(now)s::timestamptz, statement_timestamp()) as now) as clock
     where known.queue = '' and known.entrypoint = old.entrypoint
       and (old.concurrency_limit, old.requests_per_second, old.burst)

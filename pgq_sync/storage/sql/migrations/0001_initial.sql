@@ -37,8 +37,8 @@ create index {job_ready} on {job} (queue, entrypoint, priority, execute_after, i
 -- Jobs whose workers have died twice. They run one at a time per worker, so that one that kills its process is found alone.
 create index {job_quarantine} on {job} (queue, entrypoint, priority, execute_after, id) where status = 'queued' and rescues >= 2;
 
--- Who runs what: for limits and for the rescue of a dead worker's jobs.
-create index {job_running} on {job} (entrypoint, worker_id) where status = 'running';
+-- Who runs what: for limits, which count from a time on, and for the rescue of a dead worker's jobs.
+create index {job_running} on {job} (entrypoint, claimed_at, worker_id) where status = 'running';
 
 -- What waits for a person.
 create index {job_held} on {job} (id) where status = 'held';
@@ -109,7 +109,8 @@ create table {schedule} (
 );
 
 -- One row per limited or paused entrypoint or queue. '' means any, null and zero mean unlimited. There are so many tokens
--- at refilled_at; since then requests_per_second more came each second, up to burst.
+-- at refilled_at; since then requests_per_second more came each second, up to burst. Of the running jobs of an entrypoint
+-- with a concurrency_limit none was claimed before running_since.
 create table {limit} (
     queue               text collate "C" not null default '',
     entrypoint          text collate "C" not null default '',
@@ -118,6 +119,7 @@ create table {limit} (
     burst               double precision,
     tokens              double precision,
     refilled_at         timestamptz,
+    running_since       timestamptz,
     declared_at         timestamptz,
     paused_at           timestamptz,
     primary key (entrypoint, queue)
