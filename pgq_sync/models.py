@@ -78,6 +78,7 @@ class Outcome:
     result: str | None = None  # JSON
     error: str | None = None  # JSON: one entry of the job's errors
     delay: timedelta = timedelta()  # of a retry
+    counted: bool = True  # of a retry: whether the attempt is
     keep: bool = True  # in history
     written: bool = False  # already, in the handler's own transaction
 

@@ -98,13 +98,13 @@ def released(claim: Claim) -> Outcome:
 
 
 def interrupted(job: Job, context: Context | None) -> Outcome:
-    """For a job that still ran when its worker's time to stop was over."""
+    """For a job that still ran when its worker's time to stop was over. Like the death of a worker that costs no attempt."""
     reason = "the worker stopped while the job ran"
     if context is not None and context.cancel_requested:
         return Outcome(status="cancelled", error=failure(job, "Cancelled", f"{_CANCEL_REQUESTED}; {reason}"))
     if context is not None:
         context.put_back = True
-    return Outcome(status="retried", error=failure(job, "Interrupted", reason))
+    return Outcome(status="retried", counted=False, error=failure(job, "Interrupted", reason))
 
 
 def _failed(on_failure: OnFailure, error: str) -> Outcome:

@@ -177,7 +177,7 @@ class MemoryStore:
             dataclasses.replace(
                 row,
                 **(UNCLAIMED | {"status": "held" if outcome.status == "held" else "queued"}),
-                attempt=row.attempt - (outcome.status == "released"),
+                attempt=row.attempt - (outcome.status == "released" or not outcome.counted),
                 execute_after=now + outcome.delay if outcome.status == "retried" else row.execute_after,
                 errors=errors[-_MOST_ERRORS:],
             )
@@ -206,6 +206,8 @@ class MemoryStore:
             rescued = [Rescued(name, self._take_over(worker_id, name)) for worker_id, name in dead.items()]
             for worker_id in dead:
                 self._state.workers.pop(worker_id, None)
+            if any(each.jobs for each in rescued):
+                self.end_cancelled()
             self._state.wake()
             return rescued
 

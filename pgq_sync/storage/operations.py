@@ -67,7 +67,7 @@ class PostgresOperations:
 
     def cancel(self, ids: Iterable[int]) -> CancelResult:
         wanted = list(dict.fromkeys(ids))
-        ended, asked = self._finishing(lambda session: self._cancel(session, wanted))
+        ended, asked = self.finishing(lambda session: self._cancel(session, wanted))
         return CancelResult(
             ended=[JobId(each) for each in wanted if each in ended],
             asked=[JobId(each) for each in wanted if each in asked],
@@ -93,7 +93,7 @@ class PostgresOperations:
 
     def delete(self, ids: Iterable[int]) -> DeleteResult:
         wanted = list(dict.fromkeys(ids))
-        deleted, running = self._finishing(lambda session: self._delete(session, wanted))
+        deleted, running = self.finishing(lambda session: self._delete(session, wanted))
         return DeleteResult(
             deleted=[JobId(each) for each in wanted if each in deleted],
             refused=[JobId(each) for each in wanted if each in running],
@@ -134,7 +134,7 @@ class PostgresOperations:
         purge = self._purge_waiting if status in WAITING else self._purge_finished
         after, more = 0, True
         while more:
-            ids = self._finishing(partial(purge, params={**chosen, "after": after, "slice": SLICE}))
+            ids = self.finishing(partial(purge, params={**chosen, "after": after, "slice": SLICE}))
             after, more = max(ids, default=0), len(ids) == SLICE
             yield ids
 
@@ -148,7 +148,7 @@ class PostgresOperations:
     def _chosen(self, status: str, entrypoint: str | None, older_than: timedelta) -> dict[str, Any]:
         return {"status": status, "entrypoint": entrypoint, "before": text(self.now() - older_than)}
 
-    def _finishing(self, work: Callable[[Session], Result]) -> Result:
+    def finishing(self, work: Callable[[Session], Result]) -> Result:
         """What `work` gives, all or nothing; once more where history had no partition for the day."""
         try:
             return self._at_once(work)
@@ -180,8 +180,16 @@ class PostgresOperations:
     def end_requested(self) -> int:
         """Ends jobs that wait although they were asked to end, and forgets what finished jobs were asked; how many it ended."""
         with self._session() as session:
-            ids = [row[0] for row in session.run(self._sql["idle_requests"])]
-        return len(self._finishing(lambda session: self._end_requested(session, ids))) if ids else 0
+            ids = self._idle_requests(session)
+        return len(self.finishing(lambda session: self._end_requested(session, ids))) if ids else 0
+
+    def end_requested_on(self, session: Session) -> None:
+        """The same in the session's transaction, before anybody can claim what it puts back."""
+        if ids := self._idle_requests(session):
+            self._end_requested(session, ids)
+
+    def _idle_requests(self, session: Session) -> list[int]:
+        return [row[0] for row in session.run(self._sql["idle_requests"])]
 
     def _end_requested(self, session: Session, ids: Sequence[int]) -> set[int]:
         waiting = [row[0] for row in session.run(self._sql["lock_requested"], {"ids": ids})]

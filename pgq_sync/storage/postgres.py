@@ -197,9 +197,17 @@ class PostgresStore:
         return Beat(Peers(rank, count), silence if known else None, overdue_in)
 
     def rescue(self, worker: WorkerInfo, *, thorough: bool = False) -> Sequence[Rescued]:
-        with translated(), self._connections.session() as session:
-            rows = session.run(self._sql["rescue"], self._worker(worker) | {"thorough": thorough})
-        return [Rescued(*row) for row in rows]
+        params = self._worker(worker) | {"thorough": thorough}
+        operations = self._operations(self._connections.session)
+
+        def work(session: Session) -> list[Rescued]:
+            rescued = [Rescued(*row) for row in session.run(self._sql["rescue"], params)]
+            if any(each.jobs for each in rescued):
+                operations.end_requested_on(session)  # what was asked to end does not run again
+            return rescued
+
+        with translated():
+            return operations.finishing(work)
 
     def deregister(self, worker_id: UUID, *, clean: bool = True) -> None:
         with translated(), self._connections.session() as session:
@@ -255,12 +263,13 @@ def _expected(missing: Sequence[Settlement]) -> dict[str, Any]:
 
 
 def _put_back(returning: Sequence[Settlement]) -> dict[str, Any]:
-    released = [each.outcome.status == "released" for each in returning]
     return {
         "statuses": ["held" if each.outcome.status == "held" else "queued" for each in returning],
         "delays": [each.outcome.delay.total_seconds() if each.outcome.status == "retried" else None for each in returning],
         "errors": [each.outcome.error for each in returning],
-        "attempts": [int(unstarted) for unstarted in released],  # to be taken back
+        "attempts": [
+            int(each.outcome.status == "released" or not each.outcome.counted) for each in returning
+        ],  # to be taken back
     }
 
 

@@ -114,7 +114,7 @@ def test_a_job_that_outlives_the_deadline_is_put_back_and_the_exit_code_tells(sh
 
     record = pgq.jobs.get(job_id)
     assert record is not None
-    assert (record.status, record.attempts, record.worker_id) == ("queued", 1, None)
+    assert (record.status, record.attempts, record.worker_id) == ("queued", 0, None)
     assert [error["type"] for error in record.errors] == ["Interrupted"]
 
     with worker(shop) as running:

@@ -24,6 +24,7 @@ outcomes = st.one_of(
         lambda seconds: Outcome(status="retried", delay=timedelta(seconds=seconds), error=ERROR),
         st.sampled_from([0, 0, 0.5, 2, 30]),
     ),
+    st.just(Outcome(status="retried", counted=False, error=ERROR)),
     st.sampled_from([Outcome(status=status, error=ERROR) for status in ("failed", "held", "cancelled")]),
     st.just(Outcome(status="released")),
 )

@@ -164,7 +164,7 @@ class Jobs:
         return self.put_back(
             row.id,
             status="held" if outcome.status == "held" else "queued",
-            attempts=row.attempts - (outcome.status == "released"),
+            attempts=row.attempts - (outcome.status == "released" or not outcome.counted),
             execute_after=self.now + outcome.delay if outcome.status == "retried" else row.execute_after,
             errors=errors,
         )

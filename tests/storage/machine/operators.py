@@ -84,11 +84,17 @@ def _cancel_waiting(jobs: Jobs, job_id: int) -> None:
 
 def end_cancelled(jobs: Jobs, ended: int) -> None:
     """Whoever waits although it was asked to end is ended."""
+    waiting = end_requested(jobs)
+    assert ended == len(waiting), f"{ended} were ended, and not {waiting}"
+
+
+def end_requested(jobs: Jobs) -> list[int]:
+    """The same, wherever nobody tells how many there were."""
     waiting = [row.id for row in jobs.having(*WAITING) if row.id in jobs.requests]
     for job_id in waiting:
         _cancel_waiting(jobs, job_id)
-    assert ended == len(waiting), f"{ended} were ended, and not {waiting}"
     jobs.requests &= {row.id for row in jobs.having("running")}
+    return waiting
 
 
 def delete(jobs: Jobs, ids: Sequence[int], result: DeleteResult) -> None:

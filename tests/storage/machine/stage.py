@@ -14,6 +14,7 @@ from pgq_sync.errors import DuplicateJob
 from pgq_sync.models import Claim, DeclaredLimit, Limit, NewJob, OnConflict, Room, Settlement, WorkerInfo
 from pgq_sync.storage.intake import check
 from pgq_sync.storage.producer import Producer
+from tests.storage.machine import operators
 from tests.storage.machine.claims import Claims, Hand, ended
 from tests.storage.machine.fleet import Fleet
 from tests.storage.machine.knowledge import Knowledge
@@ -201,6 +202,7 @@ class Stage:
         rescued = self.store.rescue(station.worker, thorough=thorough)
         left = [info.worker_id for info in self.store.workers()]
         if self.fleet.rescue(station.worker_id, thorough, rescued, left):
+            operators.end_requested(self.jobs)  # what was asked to end does not run again
             self.announce_everything()
 
     # Limits

@@ -76,12 +76,12 @@ class WorkerRules(RuleBasedStateMachine):
     def claim_all(self, number: int, thorough: bool) -> None:
         """Until there is no more, at once or by and by: nothing that could start may be left."""
         station, stage = self.seated(number), self.stage
-        looks = [True, False] if thorough else [False]
+        # What a claim leaves for the next time another one brings: of the suspects it takes one lane, limited perhaps.
+        looks = [thorough, False]
         for _ in range(len(stage.jobs.rows) + 1):
             if not thorough:
                 # By then a claimer looks again, and tries limits again that it has found reached.
                 stage.clock.move(seconds=5)
-            # After a claim that looks everywhere another one may bring what that has left for a next time.
             if not any(stage.claim(station, Room(50, 50, True), thorough=each) for each in looks):
                 break
         left = stage.claims.claimable(station.hand)
