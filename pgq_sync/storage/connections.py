@@ -105,7 +105,7 @@ class OwnPool:
 
     def direct(self, *, listening: bool = False) -> psycopg.Connection[Any]:
         if listening:
-            return connect(self._settings.listen_dsn or self.dsn, "listener", self._answer_limit)
+            return connect_listener(self._settings.listen_dsn, lambda: self.dsn, self._answer_limit)
         return connect(self.dsn, "direct")
 
     def for_engine(self, *, handlers: int = 1) -> EngineConnections:
@@ -144,7 +144,7 @@ class ForeignPool:
 
     def direct(self, *, listening: bool = False) -> psycopg.Connection[Any]:
         if listening:
-            return connect(self._settings.listen_dsn or self._parameters()[0], "listener", ANSWER_LIMIT)
+            return connect_listener(self._settings.listen_dsn, lambda: self._parameters()[0], ANSWER_LIMIT)
         return connect(self._parameters()[0], "direct")
 
     def for_engine(self, *, handlers: int = 1) -> EngineConnections:
@@ -227,6 +227,16 @@ class _Engine:
     def close(self) -> None:
         self._handlers.close()
         self._lent.discard(self._handlers)
+
+
+def connect_listener(listen_dsn: str | None, dsn: Callable[[], str], answer_limit: float | None) -> psycopg.Connection[Any]:
+    """Opens the listener's connection: where `listen_dsn` says, which errors then name, or else to `dsn`."""
+    if listen_dsn is None:
+        return connect(dsn(), "listener", answer_limit)
+    try:
+        return connect(listen_dsn, "listener", answer_limit)
+    except psycopg.OperationalError as error:
+        raise type(error)(f"listen_dsn: {error}") from error
 
 
 def connect(dsn: str, role: str, answer_limit: float | None = None) -> psycopg.Connection[Any]:

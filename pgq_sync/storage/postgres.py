@@ -63,6 +63,8 @@ class PostgresStore:
     def require_schema(self) -> None:
         with translated():
             Schema(self._connections, self._names).require()
+            # Later a listener that cannot connect tries again and again: what never was right is told at once.
+            self._connections.direct(listening=True).close()
 
     def close(self) -> None:
         self._connections.close()

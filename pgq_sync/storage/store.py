@@ -272,7 +272,12 @@ class Store(Jobs, Fleet, Protocol):
         """
 
     def require_schema(self) -> None:
-        """Raises SchemaError unless the database has the schema that this version of pgq-sync works with."""
+        """Makes sure that a worker can start.
+
+        Raises:
+            SchemaError: the database has not the schema that this version of pgq-sync works with.
+            StoreUnavailable: the database cannot be reached, or not where the listener is to connect.
+        """
 
     def close(self) -> None:
         """Closes what the store opened; later use opens again."""

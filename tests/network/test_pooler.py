@@ -13,6 +13,7 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import ConnectionPool
 
 from pgq_sync import Context, DatabaseRetry, Job, NewJob, PgQueuer, Settings
+from pgq_sync.errors import StoreUnavailable
 from pgq_sync.storage.connections import OwnPool, pooled
 from tests.conftest import LEAVE
 from tests.network.pgbouncer import bouncer
@@ -148,6 +149,14 @@ def test_a_callers_pool_behind_a_pooler_works(dsn: str, autocommit: bool) -> Non
         pgq.enqueue_many(NewJob(entrypoint="work") for _ in range(50))
         assert pgq.drain().counts == {"succeeded": 50}
         pgq.close()
+
+
+def test_a_listen_dsn_that_cannot_be_reached_is_told_at_the_start(dsn: str) -> None:
+    nowhere = "host=127.0.0.1 port=1 dbname=postgres"
+    with PgQueuer.from_dsn(dsn, settings=Settings(listen_dsn=nowhere)) as pgq:
+        pgq.entrypoint("work")(_do_nothing)
+        with pytest.raises(StoreUnavailable, match=r"listen_dsn: .* port 1"):
+            pgq.run()
 
 
 def test_a_pooler_is_told_from_a_direct_connection(dsn: str, proxy: Proxy) -> None:
