@@ -13,8 +13,14 @@ help: ## list these targets
 demo: $(VENV)/.ready ## run several thousand jobs on an embedded PostgreSQL
 	$(BIN)/pgq-sync demo --embedded
 
+# Most tests wait for something most of the time: three processes share them. Faults measure, and have the machine alone.
 test: $(VENV)/.ready ## run the tests on an embedded PostgreSQL (ARGS="-k dedupe" for some of them)
+ifdef ARGS
 	$(BIN)/python -m pytest $(ARGS)
+else
+	$(BIN)/python -m pytest -n 3 --dist worksteal --ignore tests/faults
+	$(BIN)/python -m pytest tests/faults
+endif
 
 faults: $(VENV)/.ready ## kill, stop, cut and crash everything at full length; `make test` does it in brief
 	PGQ_FAULTS=full $(BIN)/python -m pytest tests/faults $(ARGS)

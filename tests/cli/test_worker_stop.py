@@ -118,7 +118,7 @@ def test_a_job_that_outlives_the_deadline_is_put_back_and_the_exit_code_tells(sh
     assert [error["type"] for error in record.errors] == ["Interrupted"]
 
     with worker(shop) as running:
-        running.stdout.wait_for("running at attempt 2")
+        running.stdout.wait_for("running at attempt 1")
         (shop.directory / "gate").write_text("that")
         running.stdout.wait_for("went on with that")
         running.signal(signal.SIGTERM)

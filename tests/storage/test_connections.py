@@ -198,7 +198,7 @@ def test_a_session_that_was_closed_for_good_is_refused(pgq: PgQueuer, dsn: str) 
     assert pgq.jobs.count() == {}
 
 
-@pytest.mark.parametrize("given", [None, object(), 42, {}, psycopg, b"default"], ids=repr)
+@pytest.mark.parametrize("given", [None, object(), 42, {}, psycopg, b"default"], ids=lambda given: type(given).__name__)
 def test_what_is_no_connection_is_refused(pgq: PgQueuer, given: Any) -> None:
     with pytest.raises(TypeError):
         pgq.on(given).enqueue("work")

@@ -78,6 +78,7 @@ def counted(request: pytest.FixtureRequest, dsn: str, pgq: PgQueuer, plans: str)
     with closing(connect(dsn, "test") if ours else psycopg.connect(dsn)) as connection:
         connection.prepare_threshold = 0
         connection.execute(f"set plan_cache_mode to {plans}".encode())
+        connection.execute("set max_parallel_workers_per_gather to 0")  # what they read is counted as theirs
         connection.autocommit or connection.commit()
         connection.execute("begin")
         store = PostgresStore(OneConnection(connection), Names())
