@@ -45,7 +45,10 @@ class EmbeddedCommand(click.Command):
             index = ours.index("--embedded")
             if not _looks_like_a_path("".join(ours[index + 1 : index + 2])):
                 args = [*args[:index], f"--embedded={DEFAULT_DIRECTORY}", *args[index + 1 :]]
-        return super().parse_args(ctx, args)
+        rest = super().parse_args(ctx, args)
+        if ctx.params["embedded"] is not None and ctx.params["dsn"] is not None:
+            raise click.UsageError("--embedded and --dsn name two databases: give one of them", ctx)
+        return rest
 
 
 def _looks_like_a_path(text: str) -> bool:

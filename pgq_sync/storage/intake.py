@@ -101,8 +101,7 @@ def _payload(payload: object, max_payload: int) -> bytes | None:
         payload = payload.encode()
     if not isinstance(payload, (bytes, bytearray, memoryview)):
         raise TypeError(
-            f"payload must be bytes, str or None, not {type(payload).__name__}: serialise it yourself, "
-            "or declare the function as a task, which takes typed arguments"
+            f"payload must be bytes, str or None, not {type(payload).__name__}: serialise it first, by json.dumps for instance"
         )
     data = bytes(payload)
     if len(data) > max_payload:

@@ -122,6 +122,14 @@ def test_an_embedded_server_comes_before_every_database_that_is_named(place: Pat
     assert console.output(*QUICKSTART, "--mode", "drain", *where).startswith("Processed: ")
 
 
+@pytest.mark.parametrize("command", [("jobs",), ("worker", "shop:pgq"), ("demo",), ("listen",)], ids=lambda command: command[0])
+def test_an_embedded_server_and_a_dsn_are_refused_together(place: Path, command: tuple[str, ...]) -> None:
+    done = Console(place).run(*command, "--embedded", "./data", "--dsn", "host=/nonexistent")
+    assert done.returncode == 2
+    assert done.stderr.endswith("Error: --embedded and --dsn name two databases: give one of them\n")
+    assert not (place / "data").exists()
+
+
 def test_a_directory_that_cannot_be_used_is_refused(place: Path) -> None:
     (place / "file").write_text("not a directory")
     done = Console(place).run("install", "--embedded", "file/postgres")
