@@ -166,7 +166,8 @@ class PgQueuer(Producer):
     ) -> Callable[[Handler], Handler]:
         """Registers the decorated function as the one that serves jobs of this name. It stays a plain callable.
 
-        The function takes the job, and the context as well if a parameter is annotated with `Context`.
+        The function takes the job, and the context as well if a parameter is annotated with `Context`, or the one after the
+        job has neither annotation nor default.
 
         Args:
             name: 1 to 200 characters, once per application.
@@ -212,7 +213,7 @@ class PgQueuer(Producer):
         """Registers the decorated function to run at the times that a cron expression names.
 
         Each tick is an ordinary job, enqueued once over the whole fleet. The function takes the `Schedule`, and the
-        context as well if a parameter is annotated with `Context`.
+        context as a function of `entrypoint` does.
 
         Args:
             name: of the schedule, and of the entrypoint that its jobs have.
