@@ -60,7 +60,16 @@ class JobControl(BaseException):
     """The base of what a handler raises to steer its job, and of what the engine raises in it.
 
     It derives from BaseException, so that a handler's own `except Exception` does not swallow it.
+
+    Args:
+        reason: kept in the job's errors; an object that is no text, as an exception, by its `str()`.
     """
+
+    _unsaid = ""  # the message where no reason is given
+
+    def __init__(self, reason: object = None) -> None:
+        self.reason = None if reason is None else _told(reason)
+        super().__init__(self.reason or self._unsaid)
 
 
 class Retry(JobControl):
@@ -68,46 +77,66 @@ class Retry(JobControl):
 
     Args:
         delay: how long to wait, as a timedelta or in seconds; zero and less mean now.
-        reason: kept with the attempt in the job's errors.
+        reason: kept with the attempt in the job's errors, by its `str()`.
+
+    Raises:
+        TypeError: the delay is neither a timedelta nor a number.
+        ValueError: the delay is no finite number, or longer than a timedelta can be.
     """
 
-    def __init__(self, delay: timedelta | float = 0, reason: str | None = None) -> None:
-        super().__init__(reason or "retry")
-        self.delay = delay if isinstance(delay, timedelta) else timedelta(seconds=delay)
-        self.reason = reason
+    _unsaid = "retry"
+
+    def __init__(self, delay: timedelta | float = 0, reason: object = None) -> None:
+        super().__init__(reason)
+        self.delay = _duration(delay)
 
 
 class Cancelled(JobControl):
     """Raised by a handler, or by `context.check()`: end this job as cancelled.
 
     Args:
-        reason: kept in the job's errors.
+        reason: kept in the job's errors, by its `str()`.
     """
 
-    def __init__(self, reason: str | None = None) -> None:
-        super().__init__(reason or "cancelled")
-        self.reason = reason
+    _unsaid = "cancelled"
 
 
 class Hold(JobControl):
     """Raised by a handler: park this job for a person to look at.
 
     Args:
-        reason: kept in the job's errors.
+        reason: kept in the job's errors, by its `str()`.
     """
 
-    def __init__(self, reason: str | None = None) -> None:
-        super().__init__(reason or "held")
-        self.reason = reason
+    _unsaid = "held"
 
 
 class JobTimeout(JobControl):
     """Raised in a handler, at whatever it is doing, when its `timeout` is over: the attempt has failed.
 
     Args:
-        reason: kept in the job's errors.
+        reason: kept in the job's errors, by its `str()`.
     """
 
-    def __init__(self, reason: str | None = None) -> None:
-        super().__init__(reason or "the attempt took longer than its timeout")
-        self.reason = reason
+    _unsaid = "the attempt took longer than its timeout"
+
+
+def _told(reason: object) -> str:
+    try:
+        # Some exceptions say nothing but what they are.
+        return str(reason) or (repr(reason) if isinstance(reason, BaseException) else "")
+    except Exception as error:
+        return f"(a {type(reason).__name__} whose text cannot be made: {type(error).__name__})"
+
+
+def _duration(delay: object) -> timedelta:
+    if isinstance(delay, timedelta):
+        return delay
+    if not isinstance(delay, (int, float)) or isinstance(delay, bool):
+        raise TypeError(f"delay={delay!r}: a timedelta or a number of seconds is accepted")
+    try:
+        return timedelta(seconds=delay)
+    except (OverflowError, ValueError):
+        raise ValueError(
+            f"delay={delay!r}: a finite number of seconds is accepted, at most {timedelta.max.days:,} days"
+        ) from None

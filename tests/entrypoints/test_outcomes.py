@@ -63,6 +63,26 @@ def test_holding_keeps_the_reason_and_what_caused_it(either: PgQueuer) -> None:
     assert "LookupError: no such street" in error["traceback"]
 
 
+@pytest.mark.parametrize(("kind", "status"), [(Hold, "held"), (Cancelled, "cancelled")])
+@pytest.mark.parametrize(
+    ("reason", "told"),
+    [
+        (LookupError("no such street"), "no such street"),
+        (TimeoutError(), "TimeoutError()"),
+        (404, "404"),
+        (0, "0"),
+        (Unspeakable(ValueError()), "(a Unspeakable whose text cannot be made: ValueError)"),
+    ],
+)
+def test_a_reason_may_be_any_object(
+    either: PgQueuer, kind: Callable[[Any], BaseException], reason: Any, told: str, status: str
+) -> None:
+    record = run_one(either, raising(kind(reason)))
+
+    assert record.status == status
+    assert [error["message"] for error in record.errors] == [told]
+
+
 @pytest.mark.parametrize("control", [Cancelled("stop"), Hold("stop")])
 def test_a_handler_that_catches_every_exception_does_not_swallow_what_steers(either: PgQueuer, control: BaseException) -> None:
     def handler(job: Job) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import math
+import re
 from datetime import datetime, timedelta, timezone
 from typing import Any
 from uuid import uuid4
@@ -202,6 +204,36 @@ def test_an_explicit_retry_passes_through_a_policy_and_counts_as_an_attempt(eith
     record = run_one(either, handler, retry=AT_ONCE)
     assert (record.status, record.attempts) == ("failed", 5)
     assert [error["message"] for error in record.errors] == [*4 * ["retry"], "this is attempt 5 of 3"]
+
+
+@pytest.mark.parametrize(
+    ("delay", "complaint"),
+    [
+        ("5", r"TypeError: delay='5': a timedelta or a number of seconds is accepted"),
+        (None, r"TypeError: delay=None: a timedelta or"),
+        (True, r"TypeError: delay=True: a timedelta or"),
+        (math.nan, r"ValueError: delay=nan: a finite number of seconds is accepted"),
+        (-math.inf, r"ValueError: delay=-inf: a finite number"),
+        (1e300, r"ValueError: delay=1e\+300: .* at most 999,999,999 days"),
+    ],
+)
+def test_a_delay_that_is_none_fails_the_attempt_as_any_error_does(either: PgQueuer, delay: Any, complaint: str) -> None:
+    def handler(job: Job) -> None:
+        raise Retry(delay)
+
+    record = run_one(either, handler, on_failure="hold", retry=AT_ONCE)
+    assert (record.status, record.attempts) == ("held", 3)
+    assert re.match(complaint, "{type}: {message}".format(**record.errors[-1]))
+
+
+def test_a_retry_may_have_an_exception_for_its_reason(either: PgQueuer) -> None:
+    def handler(job: Job) -> None:
+        if job.attempt == 1:
+            raise Retry(0, ConnectionError("503"))
+
+    record = run_one(either, handler)
+    assert (record.status, record.attempts) == ("succeeded", 2)
+    assert [error["message"] for error in record.errors] == ["503"]
 
 
 def test_an_explicit_retry_keeps_its_reason_and_what_caused_it(either: PgQueuer) -> None:
