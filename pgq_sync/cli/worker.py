@@ -130,6 +130,9 @@ def leave(report: WorkReport, *, supervised: bool = False) -> None:
 
 def _start_again(supervised: bool) -> None:
     """Hung threads end only with their process: a supervisor makes a new one, or this becomes it."""
+    anew = "its supervisor starts a new process" if supervised else "it starts itself anew"
+    click.echo(f"more threads hang in jobs than max_stuck: the worker has stopped, and {anew}", err=True)
+    sys.stderr.flush()
     if supervised:
         os._exit(AGAIN)
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606  the command that started this one

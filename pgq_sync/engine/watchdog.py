@@ -108,7 +108,7 @@ class Watchdog:
         )
         if not self._slots.replace() and not self._gave_up:
             self._gave_up = True
-            logger.error("%s threads are stuck, more than a worker replaces", self._slots.stuck)
+            logger.error("%s threads are stuck, more than max_stuck: this worker needs a new process", self._slots.stuck)
             self._on_too_many()
 
     def _warn_of_transaction(self, attempt: Attempt, now: float) -> None:

@@ -185,11 +185,11 @@ class Worker:
             self.start()
             reason = self._mailbox.next(None)
             with self._stop_lock:
-                report = self._stop(None)
+                report = self._stop(None, exhausted=reason == EXHAUSTED)
         if self._crash is not None:
             raise self._crash
         # Whoever sent a signal meanwhile wants no other worker in its place.
-        return replace(report, exhausted=reason == EXHAUSTED and not self._mailbox.signalled)
+        return replace(report, exhausted=report.exhausted and not self._mailbox.signalled)
 
     def __enter__(self) -> Worker:
         self.start()
@@ -212,7 +212,7 @@ class Worker:
             runs["scheduler"] = self._scheduler.run
         return {name: BackgroundThread(f"pgq-{name}", run, self._crashed) for name, run in runs.items()}
 
-    def _stop(self, timeout: timedelta | float | None) -> WorkReport:
+    def _stop(self, timeout: timedelta | float | None, *, exhausted: bool = False) -> WorkReport:
         if not self._started or self._stopped or os.getpid() != self.info.pid:
             return self._report
         self._stopped = True
@@ -221,7 +221,10 @@ class Worker:
         put_back = self._shutdown.end_jobs(_seconds(timeout, self._settings.shutdown_timeout))
         self._stop_threads()
         run_again = put_back.union(claim.job.id for claim in self._completer.held())
-        self._report = WorkReport(dict(self._completer.counts), len(run_again), len(self._slots.running()))
+        self._report = WorkReport(
+            *(dict(self._completer.counts), len(run_again), len(self._slots.running())),
+            exhausted=exhausted and not self._mailbox.signalled,
+        )
         self._mailbox.put(ENDED)  # to a thread that waits in `run` while another one has stopped the worker
         logger.info("worker %s stopped after %.1f s: %s", self.info.name, time.monotonic() - started, self._report)
         return self._report

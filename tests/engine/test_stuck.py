@@ -117,7 +117,10 @@ def test_a_stuck_thread_takes_no_part_in_how_far_ahead_the_others_claim(either: 
         hang.let_go.acquire()
 
 
-def test_more_stuck_threads_than_can_be_replaced_end_the_worker(either: PgQueuer, hang: Hanging) -> None:
+def test_more_stuck_threads_than_can_be_replaced_end_the_worker(
+    either: PgQueuer, hang: Hanging, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
     either.entrypoint("hangs", timeout=0.05)(hang)
     either.entrypoint("hangs and is tried again", timeout=0.05, retry=LATER)(hang)
     either.entrypoint("hangs and is held", timeout=0.05, on_failure="hold")(hang)
@@ -130,6 +133,8 @@ def test_more_stuck_threads_than_can_be_replaced_end_the_worker(either: PgQueuer
     assert not thread.is_alive()
     (report,) = reports
     assert (report.stuck, report.exhausted, report.requeued) == (3, True, 0)
+    assert any(message.endswith(f" s: {report}") for message in caplog.messages)
+    assert "3 threads are stuck, more than max_stuck: this worker needs a new process" in caplog.messages
     assert [record_of(either, job_id).status for job_id in ids] == ["failed", "queued", "held"]
     assert {record_of(either, job_id).errors[0]["type"] for job_id in ids} == {JOB_TIMEOUT}
     either.enqueue("waits")
@@ -253,6 +258,7 @@ def test_the_command_line_becomes_a_new_process_when_too_many_threads_hang(conso
         assert running.ended() == 0
     assert pids == [running.pid]
     assert str(running.stderr).count(" started: ") == 2
+    assert str(running.stderr).count("the worker has stopped, and it starts itself anew") == 1
     assert record_of(pgq, job_id).errors[0]["type"] == JOB_TIMEOUT
 
 
@@ -265,6 +271,7 @@ def test_under_a_supervisor_it_exits_and_asks_for_a_new_one(console: Console, pg
         running.signal(signal.SIGTERM)
         assert running.ended() == 0
     assert "75" in str(running.stderr)
+    assert "the worker has stopped, and its supervisor starts a new process" in str(running.stderr)
     assert str(running.stderr).count("worker") >= 2
 
 
