@@ -66,6 +66,12 @@ class Settings:
     def __post_init__(self) -> None:
         for setting in dataclasses.fields(self):
             _check(setting.name, getattr(self, setting.name), setting.name)
+        if self.liveness_limit / 2 < self.beat_interval:
+            limit, beat = self.liveness_limit.total_seconds(), self.beat_interval.total_seconds()
+            raise ConfigError(
+                f"liveness_limit is {limit:g} s and beat_interval {beat:g} s: a worker would be taken for dead between two "
+                "signs of life; a limit of at least twice the interval is accepted"
+            )
 
     def replace(self, **changes: Any) -> Settings:
         """These settings with some changed.
@@ -105,6 +111,12 @@ class Settings:
                 _check(name, value, entry)
                 parsed[name] = value
         return cls(**parsed)
+
+
+def check_names(prefix: str, schema: str | None) -> None:
+    """Raises ConfigError unless tables can be named like this."""
+    _check("prefix", prefix, "prefix")
+    _check("schema", schema, "schema")
 
 
 def parse(name: str, text: str, label: str) -> Any:
@@ -156,6 +168,8 @@ def _check(name: str, value: Any, label: str, text: str | None = None) -> None:
         raise ConfigError(f"{label}={shown}: a whole number from {_LEAST.get(name, 1)} up is accepted")
     if base is timedelta and (value < timedelta() or (value == timedelta() and name not in _LEAST)):
         raise ConfigError(f"{label}={shown}: a positive duration is accepted")
+    if name in _NAMES and not _NAMES[name][1](value):
+        raise ConfigError(f"{label}={shown}: {_NAMES[name][0]} is accepted")
 
 
 def parse_duration(text: str) -> timedelta:
@@ -180,6 +194,22 @@ def _parse_bool(text: str) -> bool:
         raise ValueError(text) from None
 
 
+def _can_be_prefix(text: str) -> bool:
+    return re.fullmatch(r"[^\W\d]\w*", text) is not None and len(text.encode()) <= _MAX_PREFIX_BYTES
+
+
+def _can_be_schema(text: str) -> bool:
+    return re.fullmatch(r"[\w$ -]+", text) is not None
+
+
+_MAX_PREFIX_BYTES = 32  # PostgreSQL cuts names off at 63 bytes; the longest suffix of ours has 23
+_NAMES: dict[str, tuple[str, Callable[[str], bool]]] = {
+    "prefix": (
+        f"a name of letters, digits and underscores, at most {_MAX_PREFIX_BYTES} bytes long and not beginning with a digit,",
+        _can_be_prefix,
+    ),
+    "schema": ("a name of letters, digits, _, $, - and spaces", _can_be_schema),
+}
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _BOOLEANS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 _SECRET = ("dsn", "listen_dsn")

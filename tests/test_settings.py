@@ -119,8 +119,8 @@ def test_a_malformed_variable_is_named_with_its_value_and_what_is_accepted(varia
         *[("poll_interval", value) for value in (timedelta(), timedelta(seconds=-1), 5, "5s", None)],
         *[(name, timedelta()) for name in ("beat_interval", "liveness_limit", "retention")],
         *[(name, timedelta(seconds=-1)) for name in ("shutdown_timeout", "misfire_grace")],
-        ("prefix", None),
-        ("schema", b"queue"),
+        *[("prefix", value) for value in (None, "", "x y", "9x", "a-b", "a.b", "a\0b", 'a"b', 33 * "p", 17 * "ä")],
+        *[("schema", value) for value in (b"queue", "", "a.b", "a\0b", 'a"b', "a'b")],
     ],
 )
 def test_a_value_out_of_range_is_named(name: str, value: Any) -> None:
@@ -129,6 +129,28 @@ def test_a_value_out_of_range_is_named(name: str, value: Any) -> None:
             make(**{name: value})
         assert str(refused.value).startswith(f"{name}={value!r}: ")
         assert str(refused.value).endswith("is accepted")
+
+
+def test_a_schema_may_have_a_space_in_it() -> None:
+    assert Settings(schema="the jobs", prefix=32 * "p").schema == "the jobs"
+
+
+def test_names_of_tables_are_checked_where_they_are_given() -> None:
+    with pytest.raises(ConfigError, match=r"^PGQ_PREFIX='x y': a name of letters, digits and underscores, .* is accepted$"):
+        Settings.from_env({"PGQ_PREFIX": "x y"})
+    with pytest.raises(
+        ConfigError, match=r"^PGQ_SYNC\['SCHEMA'\]='a;b': a name of letters, digits, _, \$, - and spaces is accepted$"
+    ):
+        Settings.from_mapping({"SCHEMA": "a;b"}, "PGQ_SYNC")
+
+
+def test_a_worker_may_not_be_taken_for_dead_between_two_signs_of_life() -> None:
+    for given in ({"liveness_limit": timedelta(seconds=9.9)}, {"beat_interval": timedelta(seconds=8)}):
+        with pytest.raises(ConfigError, match=r"^liveness_limit is (9.9|15) s and beat_interval (5|8) s: .*at least twice"):
+            Settings(**given)
+    with pytest.raises(ConfigError, match="liveness_limit is 1 s and beat_interval 5 s"):
+        PgQueuer.in_memory(settings=Settings()).worker(liveness_limit=timedelta(seconds=1))
+    assert Settings(liveness_limit=timedelta(seconds=10)).beat_interval == timedelta(seconds=5)
 
 
 def test_a_duration_that_is_no_timedelta_is_told_to_be_one() -> None:

@@ -153,6 +153,7 @@ def _parsed(options: dict[str, Any]) -> dict[str, Any]:
     """The worker's own settings; those of the database go by the environment, from which the application reads them."""
     for name in ("dsn", "prefix", "schema"):
         if (value := options[name]) is not None:
+            parse(name, value, "--" + name)
             os.environ[ENV_PREFIX + name.upper()] = value
     texts = {name: options[name] for name in _SETTINGS if options[name] is not None}
     return {name: parse(name, text, "--" + name.replace("_", "-")) for name, text in texts.items()}

@@ -9,7 +9,7 @@ import hashlib
 import re
 from dataclasses import dataclass
 
-from pgq_sync.errors import ConfigError
+from pgq_sync.settings import check_names
 
 TABLES = ("job", "history", "worker", "schedule", "limit", "cancel", "progress", "watch", "version")
 FUNCTIONS = ("channel", "announce", "announce_insert", "enqueue", "enqueue_many", "maintain")
@@ -20,7 +20,6 @@ LOCAL = (  # live in their table's schema, and are therefore named without one
     *("version_row_check", "version_durability_check"),
 )
 _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
-_MAX_PREFIX_BYTES = 32  # PostgreSQL cuts names off at 63 bytes; the longest suffix of ours has 23
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +38,7 @@ class Names:
     schema: str | None = None
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[^\W\d]\w*", self.prefix) or len(self.prefix.encode()) > _MAX_PREFIX_BYTES:
-            raise ConfigError(
-                f"prefix {self.prefix!r} cannot begin a table's name: "
-                f"use letters, digits and underscores, at most {_MAX_PREFIX_BYTES} bytes, not beginning with a digit"
-            )
-        if self.schema is not None and not re.fullmatch(r"[\w$ -]+", self.schema):
-            raise ConfigError(f"schema {self.schema!r} is not usable: use letters, digits, _, $, - and spaces")
+        check_names(self.prefix, self.schema)
 
     @property
     def channel(self) -> str:

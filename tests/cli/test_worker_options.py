@@ -143,7 +143,7 @@ def test_schedules_are_taken_care_of_unless_declined(shop: Console, pgq: PgQueue
         (("--poll-interval", "0"), "--poll-interval='0': a positive duration is accepted"),
         (("--shutdown-timeout", "99999999999d"), "--shutdown-timeout='99999999999d': a duration such as"),
         (("--entrypoint", "fletch"), "entrypoints ['fletch'] are not registered; known: fetch, send, meet, cleanup"),
-        (("--prefix", "9"), "prefix '9' cannot begin a table's name"),
+        (("--prefix", "9"), "--prefix='9': a name of letters, digits and underscores"),
     ],
 )
 def test_an_option_that_cannot_be_used_is_refused_in_one_line(shop: Console, options: tuple[str, ...], complaint: str) -> None:

@@ -132,7 +132,9 @@ def test_a_worker_that_cannot_beat_is_not_dead_while_its_session_stands_and_drop
     long = pgq.enqueue("work", b"long")
     waiting = pgq.enqueue_many(NewJob(entrypoint="work") for _ in range(50))
     # Without beats nothing but the session shows that it lives; nor does it give back what it has claimed ahead.
-    with far.worker(concurrency=1, beat_interval=NEVER, liveness_limit=LIMIT) as mute:
+    mute = far.worker(concurrency=1, **SHORT)
+    mute._keeper._beat_interval = NEVER.total_seconds()
+    with mute:
         assert running.wait(PATIENCE)
         wait_until(lambda: ("work", "queued") not in pgq.jobs.count())
         with pgq.worker(**SHORT) as rescuer:
