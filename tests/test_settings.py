@@ -145,9 +145,9 @@ def test_names_of_tables_are_checked_where_they_are_given() -> None:
 
 
 def test_a_worker_may_not_be_taken_for_dead_between_two_signs_of_life() -> None:
-    for given in ({"liveness_limit": timedelta(seconds=9.9)}, {"beat_interval": timedelta(seconds=8)}):
+    for name, seconds in (("liveness_limit", 9.9), ("beat_interval", 8)):
         with pytest.raises(ConfigError, match=r"^liveness_limit is (9.9|15) s and beat_interval (5|8) s: .*at least twice"):
-            Settings(**given)
+            Settings().replace(**{name: timedelta(seconds=seconds)})
     with pytest.raises(ConfigError, match="liveness_limit is 1 s and beat_interval 5 s"):
         PgQueuer.in_memory(settings=Settings()).worker(liveness_limit=timedelta(seconds=1))
     assert Settings(liveness_limit=timedelta(seconds=10)).beat_interval == timedelta(seconds=5)

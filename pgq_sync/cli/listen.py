@@ -10,6 +10,7 @@ import click
 
 from pgq_sync.cli.options import EmbeddedCommand, database_options, embedded_environment, settings_from
 from pgq_sync.storage.connections import OwnPool
+from pgq_sync.storage.failures import told
 from pgq_sync.storage.names import Names
 from pgq_sync.storage.notifications import listened, subscribe
 
@@ -24,7 +25,9 @@ def listen(count: int | None, timeout: float | None, embedded: str | None, **opt
         stack.enter_context(embedded_environment(embedded))
         settings = settings_from(options)
         connection = stack.enter_context(contextlib.closing(OwnPool(settings).direct(listening=True)))
-        channel = subscribe(connection, Names(settings.prefix, settings.schema))
+        names = Names(settings.prefix, settings.schema)
+        with told(names):
+            channel = subscribe(connection, names)
         click.echo(f"listening on {channel}", err=True)
         for message in listened(connection, timeout=timeout, count=count):
             click.echo(json.dumps(message), err="unknown" in message)

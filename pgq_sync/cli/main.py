@@ -46,9 +46,6 @@ def main(arguments: list[str] | None = None) -> None:
     except ConfigError as error:
         click.echo(f"pgq-sync: {error}", err=True)
         code = 2
-    except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName) as error:
-        click.echo(f"pgq-sync: {str(error).splitlines()[0]}: run `pgq-sync install`", err=True)
-        code = 1
     except (PgqError, ConnectionError, psycopg.Error) as error:
         click.echo(f"pgq-sync: {str(error).strip()}", err=True)
         code = 1

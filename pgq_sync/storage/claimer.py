@@ -76,6 +76,7 @@ class PostgresClaimer:
         self.wants_slot = False
         self._connection = connection
         self._names = names
+        self._translated = translated(names)
         self._sql = {name: statements(names)[name].encode() for name in _STATEMENTS}
         self._worker = worker
         self._clock = clock
@@ -108,7 +109,7 @@ class PostgresClaimer:
         self._close()
 
     def _prepare(self) -> None:
-        with translated():
+        with self._translated:
             # Binary results: bytes and timestamps arrive as they are.
             self._cursor = psycopg.Cursor(self._connection)
             self._cursor.format = psycopg.pq.Format.BINARY
@@ -150,7 +151,7 @@ class PostgresClaimer:
             pass  # the connection is gone, and the statement with it
 
     def claim(self, room: Room, *, thorough: bool = False) -> Claimed:
-        with translated():
+        with self._translated:
             self._hear()
             if thorough:
                 self._careful.retry()
@@ -172,7 +173,7 @@ class PostgresClaimer:
             "ids": [claim.job.id for claim in claims],
             "fences": [claim.fence for claim in claims],
         }
-        with translated():
+        with self._translated:
             ours = {
                 job_id: known for job_id, known in self._connection.execute(self._sql["recover"], params) if job_id is not None
             }
@@ -222,7 +223,7 @@ class PostgresClaimer:
         return claims
 
     def wait(self, *, for_room: bool = False, until: float = math.inf) -> None:
-        with translated():
+        with self._translated:
             # A notification that came with a claim's answer lies in the client already: the socket stays silent.
             self._hear()
         if self._waker.is_set():

@@ -8,7 +8,7 @@ from typing import Any
 from pgq_sync.models import DeclaredLimit, LimitChange, LimitRecord
 from pgq_sync.storage.connections import Connections
 from pgq_sync.storage.database import atomic
-from pgq_sync.storage.failures import translated
+from pgq_sync.storage.failures import told, translated
 from pgq_sync.storage.limit_rows import ANY, normal
 from pgq_sync.storage.names import Names
 from pgq_sync.storage.statements import statements
@@ -21,6 +21,8 @@ class PostgresLimits:
     def __init__(self, connections: Connections, names: Names, clock: Clock) -> None:
         self._connections = connections
         self._sql = statements(names)
+        self._told = told(names)
+        self._translated = translated(names)
         self._clock = clock
 
     def pause(self, *, entrypoint: str | None, queue: str | None) -> bool:
@@ -31,18 +33,18 @@ class PostgresLimits:
 
     def _switch(self, statement: str, entrypoint: str | None, queue: str | None) -> bool:
         params = {"entrypoint": entrypoint or ANY, "queue": queue or ANY, "now": self._clock()}
-        with self._connections.session() as session:
+        with self._told, self._connections.session() as session:
             return bool(session.run(self._sql[statement], params))
 
     def records(self) -> list[LimitRecord]:
-        with self._connections.session() as session:
+        with self._told, self._connections.session() as session:
             rows = session.run(self._sql["limits"], {"now": self._clock()})
         return [LimitRecord(**dict(zip(_RECORD, row, strict=True))) for row in rows]
 
     def declare(self, limits: Sequence[DeclaredLimit], unlimited: Sequence[str]) -> list[LimitChange]:
         given = [normal(limit) for limit in limits]
         declared = {limit.entrypoint: limit for limit in [*map(DeclaredLimit, unlimited), *given]}
-        with translated(), self._connections.session() as session, atomic(session):
+        with self._translated, self._connections.session() as session, atomic(session):
             new = session.run(self._sql["declare_new_limits"], self._arrays(given)) if given else []
             rows = session.run(self._sql["change_limits"], self._arrays(list(declared.values())))
             if new or rows:

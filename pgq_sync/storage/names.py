@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shlex
 from dataclasses import dataclass
 
-from pgq_sync.settings import check_names
+from pgq_sync.settings import check_names, described
 
 TABLES = ("job", "history", "worker", "schedule", "limit", "cancel", "progress", "watch", "version")
 FUNCTIONS = ("channel", "announce", "announce_insert", "enqueue", "enqueue_many", "maintain")
@@ -19,6 +20,7 @@ LOCAL = (  # live in their table's schema, and are therefore named without one
     *("job_check", "history_status_check", "worker_state_check", "schedule_missed_check"),
     *("version_row_check", "version_durability_check"),
 )
+_PREFIX: str = described("prefix")[1]
 _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 
 
@@ -34,7 +36,7 @@ class Names:
         ConfigError: the prefix or schema cannot be used.
     """
 
-    prefix: str = "pgq_"
+    prefix: str = _PREFIX
     schema: str | None = None
 
     def __post_init__(self) -> None:
@@ -49,6 +51,15 @@ class Names:
     def lock_key(self) -> int:
         """The advisory lock that serialises changes of this installation's schema."""
         return int.from_bytes(hashlib.sha256(self.channel.encode()).digest()[:8], "big", signed=True)
+
+    def command(self, command: str) -> str:
+        """The command line by which somebody else runs `command` on this installation."""
+        words = ["pgq-sync", *command.split()]
+        if self.prefix != _PREFIX:
+            words += ["--prefix", self.prefix]
+        if self.schema is not None:
+            words += ["--schema", self.schema]
+        return shlex.join(words)
 
     def qualified(self, name: str) -> str:
         """`name` with prefix, schema and quotes, as it stands in a statement."""

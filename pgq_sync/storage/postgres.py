@@ -24,7 +24,7 @@ from pgq_sync.storage.claimer import PostgresClaimer
 from pgq_sync.storage.claiming import LocalLimits
 from pgq_sync.storage.connections import Connections
 from pgq_sync.storage.database import PsycopgSession, Row, Session, bind
-from pgq_sync.storage.failures import lacks_partition, translated
+from pgq_sync.storage.failures import lacks_partition, told, translated
 from pgq_sync.storage.inserts import PostgresIntake
 from pgq_sync.storage.limits import PostgresLimits
 from pgq_sync.storage.names import Names
@@ -52,6 +52,8 @@ class PostgresStore:
         self._connections = connections
         self._names = names
         self._sql = statements(names)
+        self._told = told(names)
+        self._translated = translated(names)
         self._clock = clock
         self._lend = lend
         self._partitioned_on: date | None = None  # the day on which history was last seen to be ready
@@ -61,7 +63,7 @@ class PostgresStore:
         return PostgresStore(connections, self._names, self._clock, connections.handler)
 
     def require_schema(self) -> None:
-        with translated():
+        with self._translated:
             Schema(self._connections, self._names).require()
             # Later a listener that cannot connect tries again and again: what never was right is told at once.
             self._connections.direct(listening=True).close()
@@ -92,7 +94,7 @@ class PostgresStore:
     def claimer(
         self, worker: WorkerInfo, poll_interval: timedelta, limits: LocalLimits, on_cancel: Callable[[], None]
     ) -> Iterator[PostgresClaimer]:
-        with translated():
+        with self._translated:
             connection = self._connections.direct(listening=True)
         try:
             with PostgresClaimer(connection, self._names, worker, self._clock, poll_interval, limits, on_cancel) as claimer:
@@ -129,16 +131,16 @@ class PostgresStore:
             if not lacks_partition(error):
                 raise
             # Nothing was written: only what finishes jobs needs a partition, and that comes first.
-            with translated():
+            with self._translated:
                 self._make_partitions()
             return self._settle(worker_id, settlements, again)
 
     def cancel_requests(self, ids: Sequence[int]) -> set[JobId]:
-        with translated(), self._connections.session() as session:
+        with self._translated, self._connections.session() as session:
             return {row[0] for row in session.run(self._sql["requests"], {"ids": list(ids)})}
 
     def end_cancelled(self) -> int:
-        with translated():
+        with self._translated:
             return self._operations(self._connections.session).end_requested()
 
     def _make_partitions(self) -> None:
@@ -149,7 +151,7 @@ class PostgresStore:
         finishing = [each for each in settlements if each.outcome.status in _FINISHING]
         returning = [each for each in settlements if each.outcome.status not in _FINISHING]
         ids: set[JobId] = set()
-        with translated(), self._connections.session() as session:
+        with self._translated, self._connections.session() as session:
             if finishing:
                 rows = session.run(self._sql["finish"], self._claims(worker_id, finishing) | _finish(finishing))
                 ids |= {row[0] for row in rows}
@@ -184,12 +186,12 @@ class PostgresStore:
         }
 
     def register(self, worker: WorkerInfo) -> None:
-        with translated(), self._connections.session() as session:
+        with self._translated, self._connections.session() as session:
             session.run(self._sql["register"], self._worker(worker))
 
     def beat(self, worker: WorkerInfo) -> Beat:
         params = self._worker(worker)
-        with translated(), self._connections.session() as session:
+        with self._translated, self._connections.session() as session:
             rows = session.run(self._sql["beat"], params)
             known = bool(rows)
             if not known:
@@ -208,29 +210,30 @@ class PostgresStore:
                 operations.end_requested_on(session)  # what was asked to end does not run again
             return rescued
 
-        with translated():
+        with self._translated:
             return operations.finishing(work)
 
     def deregister(self, worker_id: UUID, *, clean: bool = True) -> None:
-        with translated(), self._connections.session() as session:
+        with self._translated, self._connections.session() as session:
             session.run(self._sql["deregister" if clean else "give_up"], {"worker_id": worker_id})
 
     def workers(self) -> list[WorkerInfo]:
-        with self._connections.session() as session:
+        with self._told, self._connections.session() as session:
             return [_worker_info(row) for row in session.run(self._sql["workers"])]
 
     def maintain(self, retention: timedelta | None) -> None:
         seconds = None if retention is None else retention.total_seconds()
-        with translated(), self._connections.session() as session:
+        with self._translated, self._connections.session() as session:
             session.run(self._sql["maintain"], {"now": self._clock(), "retention": seconds})
 
     @contextmanager
     def _session(self, connection: Any) -> Iterator[Session]:
-        if connection is not OWN:
-            yield bind(connection)
-            return
-        with self._connections.session(patient=True) as session:
-            yield session
+        with self._told:
+            if connection is not OWN:
+                yield bind(connection)
+                return
+            with self._connections.session(patient=True) as session:
+                yield session
 
     def _worker(self, worker: WorkerInfo) -> dict[str, Any]:
         return {

@@ -24,17 +24,18 @@ class PostgresSchedules:
         self._connections = connections
         self._names = names
         self._sql = statements(names)
+        self._translated = translated(names)
         self._clock = clock
 
     def declare(self, schedules: Sequence[DeclaredSchedule], next_tick: NextTick) -> None:
-        with translated(), self._connections.session() as session:
+        with self._translated, self._connections.session() as session:
             now = session.run(self._sql["database_now"], {"now": self._clock()})[0][0]
             for schedule in sorted(schedules, key=lambda each: (each.name, each.expression)):
                 session.run(self._sql["declare_schedule"], declared(schedule) | {"next_at": next_tick(schedule, now)})
 
     def tick(self, names: Sequence[str], next_tick: NextTick) -> float | None:
         params = {"now": self._clock(), "names": list(names)}
-        with translated(), self._connections.session() as session:
+        with self._translated, self._connections.session() as session:
             with atomic(session):
                 for row in session.run(self._sql["due_schedules"], params):
                     self._fire(session, row, next_tick)

@@ -14,6 +14,7 @@ import psycopg
 from pgq_sync.errors import ConfigError, SchemaError
 from pgq_sync.storage.connections import Connections
 from pgq_sync.storage.database import PsycopgSession, Session, atomic
+from pgq_sync.storage.failures import lacking
 from pgq_sync.storage.names import Names, literal, quote
 from pgq_sync.storage.statements import migrations, statements
 
@@ -85,7 +86,9 @@ class Schema:
             installed = self._installed(session)
         known = migrations()[-1].version
         if installed < known:
-            raise SchemaError(f"the schema has version {installed}, this pgq-sync needs {known}: run `pgq-sync upgrade`")
+            raise SchemaError(
+                f"the schema has version {installed}, this pgq-sync needs {known}: run `{self._names.command('upgrade')}`"
+            )
 
     def durability(self, mode: Durability | None = None) -> Durability:
         """Tells, and with `mode` sets, what a crash of the server may cost.
@@ -124,10 +127,7 @@ class Schema:
         try:
             rows = session.run(self._sql["installed_version"])
         except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
-            place = f"schema {self._names.schema!r}" if self._names.schema else "the search_path"
-            raise SchemaError(
-                f"there are no {self._names.prefix}* tables in {place} of this database: run `pgq-sync install`"
-            ) from None
+            raise SchemaError(lacking(self._names)) from None
         installed = int(rows[0][0]) if rows else 0
         if installed > known:
             raise SchemaError(

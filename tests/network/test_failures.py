@@ -15,6 +15,7 @@ from pgq_sync import Settings
 from pgq_sync.errors import SchemaError, StoreUnavailable
 from pgq_sync.storage.connections import Connections, OwnPool
 from pgq_sync.storage.failures import translated
+from pgq_sync.storage.names import Names
 from tests.storage.support import query
 from tests.waiting import wait_until
 
@@ -33,31 +34,34 @@ SCHEMA = "42P01 42703 42883 3F000"
 
 @pytest.mark.parametrize("sqlstate", PASSING.split())
 def test_what_passes_is_tried_again(sqlstate: str) -> None:
-    with pytest.raises(StoreUnavailable, match="the server's words"), translated():
+    with pytest.raises(StoreUnavailable, match="the server's words"), translated(Names()):
         raise errors.lookup(sqlstate)("the server's words")
 
 
 @pytest.mark.parametrize("sqlstate", LASTING.split())
 def test_what_lasts_is_not(sqlstate: str) -> None:
-    with pytest.raises(errors.lookup(sqlstate)), translated():
+    with pytest.raises(errors.lookup(sqlstate)), translated(Names()):
         raise errors.lookup(sqlstate)("the server's words")
 
 
 @pytest.mark.parametrize("sqlstate", SCHEMA.split())
 def test_what_the_schema_lacks_names_the_command(sqlstate: str) -> None:
-    with pytest.raises(SchemaError, match="the server's words: run `pgq-sync install`"), translated():
+    told = (
+        "^the server's words, looked for with prefix 'my_', in schema 'shop': run `pgq-sync install --prefix my_ --schema shop`$"
+    )
+    with pytest.raises(SchemaError, match=told), translated(Names("my_", "shop")):
         raise errors.lookup(sqlstate)("the server's words\nand more of them")
 
 
 @pytest.mark.parametrize("kind", [psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, PoolClosed, TooManyRequests])
 def test_what_the_driver_says_of_connections_passes(kind: type[Exception]) -> None:
-    with pytest.raises(StoreUnavailable, match=kind.__name__), translated():
+    with pytest.raises(StoreUnavailable, match=kind.__name__), translated(Names()):
         raise kind
 
 
 def test_what_is_no_error_of_the_database_stays_as_it_is() -> None:
     for error in (ValueError("x"), psycopg.DataError("x"), KeyboardInterrupt()):
-        with pytest.raises(type(error)), translated():
+        with pytest.raises(type(error)), translated(Names()):
             raise error
 
 
@@ -85,7 +89,7 @@ def test_a_pool_whose_server_became_read_only_gets_fresh_connections(connections
 
 def _failure(connections: Connections, sql: str) -> BaseException | None:
     try:
-        with translated(), connections.session() as session:
+        with translated(Names()), connections.session() as session:
             session.run(sql)
     except StoreUnavailable as error:
         return error.__cause__
@@ -131,7 +135,7 @@ def test_a_session_that_the_server_has_ended_is_not_used_again(
     connections: OwnPool, dsn: str, before: list[str], cause: type[psycopg.Error]
 ) -> None:
     engine = connections.for_engine()
-    with pytest.raises(StoreUnavailable) as caught, translated(), engine.session() as session:
+    with pytest.raises(StoreUnavailable) as caught, translated(Names()), engine.session() as session:
         ((pid,),) = session.run("select pg_backend_pid()")
         for statement in before:
             session.run(statement)
@@ -151,7 +155,7 @@ def test_time_outs_of_a_statement_pass_and_its_connection_is_used_again(connecti
     with closing(psycopg.connect(dsn)) as somebody:
         somebody.execute("lock table pgq_job")
         for setting in ("lock_timeout", "statement_timeout"):
-            with pytest.raises(StoreUnavailable), translated(), engine.session() as session:
+            with pytest.raises(StoreUnavailable), translated(Names()), engine.session() as session:
                 session.run("begin")
                 session.run(f"set local {setting} to 10")
                 session.run("select from pgq_job")

@@ -39,12 +39,12 @@ def test_a_swallowed_statement_of_the_engine_ends_in_store_unavailable(
     connections: OwnPool, proxy: Proxy, payload: bytes
 ) -> None:
     engine = connections.for_engine()
-    with translated(), engine.session() as session:
+    with translated(Names()), engine.session() as session:
         session.run("select 1")
     proxy.swallow()
     started = time.monotonic()
     silence = r"no answer from the server within 0\.3 s"
-    with pytest.raises(StoreUnavailable, match=silence), translated(), engine.session() as session:
+    with pytest.raises(StoreUnavailable, match=silence), translated(Names()), engine.session() as session:
         session.run("select length(%(payload)s::bytea)", {"payload": payload})
     assert time.monotonic() - started < PATIENCE
 
@@ -54,7 +54,7 @@ def test_a_swallowed_statement_of_the_engine_ends_in_store_unavailable(
 
 
 def test_a_transaction_that_is_swallowed_ends_in_store_unavailable(connections: OwnPool, proxy: Proxy) -> None:
-    with pytest.raises(StoreUnavailable), translated(), connections.for_engine().session() as session:
+    with pytest.raises(StoreUnavailable), translated(Names()), connections.for_engine().session() as session:
         session.run("begin")
         proxy.swallow()
         session.run("commit")
@@ -132,7 +132,7 @@ def test_waiting_for_notifications_is_no_silence(connections: OwnPool, dsn: str)
 def test_a_new_connection_that_is_swallowed_is_given_up(connections: OwnPool, proxy: Proxy) -> None:
     proxy.swallow()
     impatient = make_conninfo(connections.dsn, connect_timeout=2)
-    with pytest.raises(StoreUnavailable), translated(), OwnPool(Settings(), impatient).for_engine().session():
+    with pytest.raises(StoreUnavailable), translated(Names()), OwnPool(Settings(), impatient).for_engine().session():
         pass
     proxy.restore()
 

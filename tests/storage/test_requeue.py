@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import psycopg
 import pytest
 
-from pgq_sync import PgQueuer
+from pgq_sync import PgQueuer, SchemaError
 from tests.storage.support import ear, ended, hand, query, record
 
 
@@ -78,7 +77,7 @@ def test_what_cannot_be_put_back_as_a_whole_is_not_put_back_in_part(pgq: PgQueue
     both = [ended(pgq, "held"), ended(pgq, "failed")]
     query(dsn, "drop table pgq_cancel")
 
-    with pytest.raises(psycopg.errors.UndefinedTable):
+    with pytest.raises(SchemaError, match='relation "pgq_cancel" does not exist'):
         pgq.jobs.requeue(both)
 
     assert query(dsn, "select id, status from pgq_job") == [(both[0], "held")]
