@@ -15,6 +15,7 @@ from click.core import ParameterSource
 
 from pgq_sync.app import PgQueuer
 from pgq_sync.settings import Settings, described, parse, parse_duration
+from pgq_sync.storage.dsn import read_dsn
 from pgq_sync.storage.embedded import DEFAULT_DIRECTORY, embedded_postgres
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -92,8 +93,19 @@ def settings_from(options: Mapping[str, str | None], environ: Mapping[str, str] 
     Raises:
         ConfigError: an option or a variable cannot be used.
     """
-    given = {name: parse(name, text, "--" + name.replace("_", "-")) for name, text in options.items() if text is not None}
-    return Settings.from_env(environ, **given)
+    return Settings.from_env(environ, **parsed_options(options))
+
+
+def parsed_options(options: Mapping[str, str | None]) -> dict[str, Any]:
+    """The settings that were given as options.
+
+    Raises:
+        ConfigError: one of them cannot be used; it is named as it is written.
+    """
+    given = {name: text for name, text in options.items() if text is not None}
+    if given.get("dsn"):
+        read_dsn(given["dsn"], "--dsn")
+    return {name: parse(name, text, "--" + name.replace("_", "-")) for name, text in given.items()}
 
 
 @contextlib.contextmanager

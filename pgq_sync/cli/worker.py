@@ -22,13 +22,14 @@ from pgq_sync.cli.options import (
     database_options,
     embedded_environment,
     given_options,
+    parsed_options,
     setting_options,
 )
 from pgq_sync.cli.supervisor import Child, Supervisor
 from pgq_sync.engine.worker import Worker, WorkReport
 from pgq_sync.errors import ConfigError
 from pgq_sync.models import QueueExecutionMode
-from pgq_sync.settings import ENV_PREFIX, parse
+from pgq_sync.settings import ENV_PREFIX
 
 _SETTINGS = ("concurrency", "batch_size", "poll_interval", "shutdown_timeout")
 _SUPERVISING = ("processes", "restart_on_failure", "reload")
@@ -151,12 +152,11 @@ def _loaded(stack: contextlib.ExitStack, target: str, arguments: tuple[str, ...]
 
 def _parsed(options: dict[str, Any]) -> dict[str, Any]:
     """The worker's own settings; those of the database go by the environment, from which the application reads them."""
-    for name in ("dsn", "prefix", "schema"):
-        if (value := options[name]) is not None:
-            parse(name, value, "--" + name)
-            os.environ[ENV_PREFIX + name.upper()] = value
-    texts = {name: options[name] for name in _SETTINGS if options[name] is not None}
-    return {name: parse(name, text, "--" + name.replace("_", "-")) for name, text in texts.items()}
+    parsed = parsed_options({name: options[name] for name in (*DATABASE, *_SETTINGS)})
+    for name in DATABASE:
+        if name in parsed:
+            os.environ[ENV_PREFIX + name.upper()] = options[name]
+    return {name: value for name, value in parsed.items() if name in _SETTINGS}
 
 
 def _supervisor(context: click.Context) -> Supervisor:

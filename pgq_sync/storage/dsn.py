@@ -49,21 +49,37 @@ def complete_dsn(dsn: str, role: str) -> str:
     Raises:
         ConfigError: the DSN cannot be parsed.
     """
+    parameters = read_dsn(dsn, _origin(dsn, role))
+    # Without an encoding, a database in SQL_ASCII would answer with bytes for text.
+    ours = {"application_name": f"pgq-sync {role}", "client_encoding": "UTF8"}
+    return make_conninfo("", **(ours | _PATIENCE | parameters))
+
+
+def read_dsn(dsn: str, origin: str) -> dict[str, Any]:
+    """libpq's parameters in a DSN; `origin` is how errors name it.
+
+    Raises:
+        ConfigError: the DSN cannot be parsed.
+    """
     try:
         # SQLAlchemy's way to name a driver: postgresql+psycopg://
         parameters = conninfo_to_dict(re.sub(r"^(postgres(?:ql)?)\+\w+://", r"\1://", dsn))
         # An @ in the password that is not percent-encoded: libpq takes what follows it for the host, and would show it.
         if "@" in str(parameters.get("host", ""))[1:]:  # at its beginning it names an abstract socket
             raise ValueError("@ in host")
+        return parameters
     except (psycopg.ProgrammingError, ValueError):
         # libpq's own message would quote a part of the DSN, perhaps the password.
         raise ConfigError(
-            "the DSN cannot be parsed: write postgresql://user:password@host:5432/database, "
+            f"{origin}: the DSN cannot be parsed: write postgresql://user:password@host:5432/database, "
             "special characters in it percent-encoded, or host=... dbname=... user=..."
         ) from None
-    # Without an encoding, a database in SQL_ASCII would answer with bytes for text.
-    ours = {"application_name": f"pgq-sync {role}", "client_encoding": "UTF8"}
-    return make_conninfo("", **(ours | _PATIENCE | parameters))
+
+
+def _origin(dsn: str, role: str) -> str:
+    """Where a DSN that cannot be parsed comes from: it may have passed through settings, but is the same text."""
+    given = "listen_dsn" if role == "listener" else "dsn"
+    return next((name for name in ("PGQ_DSN", "DATABASE_URL", "PGQ_LISTEN_DSN") if os.environ.get(name) == dsn), given)
 
 
 def dsn_of_connection(connection: psycopg.Connection[Any]) -> str:

@@ -143,6 +143,7 @@ def test_schedules_are_taken_care_of_unless_declined(shop: Console, pgq: PgQueue
         (("--poll-interval", "0"), "--poll-interval='0': a positive duration is accepted"),
         (("--shutdown-timeout", "99999999999d"), "--shutdown-timeout='99999999999d': a duration such as"),
         (("--entrypoint", "fletch"), "entrypoints ['fletch'] are not registered; known: fetch, send, meet, cleanup"),
+        (("--dsn", "no dsn"), "--dsn: the DSN cannot be parsed: write postgresql://"),
         (("--prefix", "9"), "--prefix='9': a name of letters, digits and underscores"),
     ],
 )
@@ -160,6 +161,7 @@ def test_an_option_that_does_not_exist_is_refused_with_the_usage(shop: Console, 
 
 def test_a_variable_that_cannot_be_used_is_refused_in_one_line(shop: Console) -> None:
     assert shop.refused(*DRAIN, code=2, PGQ_CONCURENCY="3").endswith("did you mean 'concurrency'?")
+    assert "PGQ_DSN: the DSN cannot be parsed" in shop.refused(*DRAIN, code=2, PGQ_DSN="no dsn")
     assert "PGQ_NOTIFY='maybe'" in shop.refused(*DRAIN, code=2, PGQ_NOTIFY="maybe")
 
 
