@@ -14,7 +14,7 @@ class ConfigError(PgqError):
 
 
 class SchemaError(PgqError):
-    """The database lacks pgq-sync's schema, or has another version of it; the message names the command that helps."""
+    """The database lacks pgq-sync's schema, has another version of it, or keeps the user out; the message names what helps."""
 
 
 class StoreUnavailable(PgqError):

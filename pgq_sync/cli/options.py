@@ -15,8 +15,11 @@ from click.core import ParameterSource
 
 from pgq_sync.app import PgQueuer
 from pgq_sync.settings import Settings, described, parse, parse_duration
+from pgq_sync.storage.connections import OwnPool
 from pgq_sync.storage.dsn import read_dsn
 from pgq_sync.storage.embedded import DEFAULT_DIRECTORY, embedded_postgres
+from pgq_sync.storage.names import Names
+from pgq_sync.storage.rights import rights_told
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 DATABASE = ("dsn", "prefix", "schema")
@@ -111,10 +114,13 @@ def parsed_options(options: Mapping[str, str | None]) -> dict[str, Any]:
 @contextlib.contextmanager
 def database(options: Mapping[str, str | None], embedded: str | None) -> Iterator[PgQueuer]:
     """An application on the database that the options describe, closed at the end."""
-    with embedded_environment(embedded), PgQueuer.from_dsn(settings=settings_from(options)) as pgq:
-        if embedded is not None:
-            pgq.schema.install()
-        yield pgq
+    with embedded_environment(embedded):
+        settings = settings_from(options)
+        names = Names(settings.prefix, settings.schema)
+        with rights_told(OwnPool(settings), names), PgQueuer.from_dsn(settings=settings) as pgq:
+            if embedded is not None:
+                pgq.schema.install()
+            yield pgq
 
 
 @contextlib.contextmanager

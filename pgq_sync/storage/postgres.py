@@ -29,6 +29,7 @@ from pgq_sync.storage.inserts import PostgresIntake
 from pgq_sync.storage.limits import PostgresLimits
 from pgq_sync.storage.names import Names
 from pgq_sync.storage.operations import PostgresOperations
+from pgq_sync.storage.rights import rights_told
 from pgq_sync.storage.schedules import PostgresSchedules
 from pgq_sync.storage.schema import Schema
 from pgq_sync.storage.statements import statements
@@ -63,7 +64,7 @@ class PostgresStore:
         return PostgresStore(connections, self._names, self._clock, connections.handler)
 
     def require_schema(self) -> None:
-        with self._translated:
+        with self._translated, rights_told(self._connections, self._names):
             Schema(self._connections, self._names).require()
             # Later a listener that cannot connect tries again and again: what never was right is told at once.
             self._connections.direct(listening=True).close()
@@ -186,7 +187,7 @@ class PostgresStore:
         }
 
     def register(self, worker: WorkerInfo) -> None:
-        with self._translated, self._connections.session() as session:
+        with self._translated, rights_told(self._connections, self._names), self._connections.session() as session:
             session.run(self._sql["register"], self._worker(worker))
 
     def beat(self, worker: WorkerInfo) -> Beat:
