@@ -12,7 +12,8 @@ from typing import Any
 
 import click
 
-from pgq_sync.cli.options import Duration, EmbeddedCommand, database, database_options, ids_argument, json_option
+from pgq_sync.app import PgQueuer
+from pgq_sync.cli.options import Duration, EmbeddedCommand, IdsCommand, database, database_options, ids_argument, json_option
 from pgq_sync.cli.printing import age, last_error, print_json, print_table
 from pgq_sync.errors import ConfigError
 from pgq_sync.models import JobId
@@ -39,7 +40,7 @@ def held(entrypoint: str | None, limit: int, as_json: bool, embedded: str | None
     print_table(("id", "entrypoint", "queue", "attempts", "age", "error"), rows)
 
 
-@click.command(cls=EmbeddedCommand)
+@click.command(cls=IdsCommand)
 @ids_argument
 @click.option("--reset-attempts/--keep-attempts", default=True, show_default=True, help="Count from 1 again, or go on.")
 @json_option
@@ -48,6 +49,7 @@ def requeue(ids: list[int], reset_attempts: bool, as_json: bool, embedded: str |
     """Put held jobs back, and failed ones under new ids; ID "-" reads ids from standard input."""
     with database(options, embedded) as pgq:
         result = pgq.jobs.requeue(ids, reset_attempts=reset_attempts)
+        unknown = _by_standing(pgq, result.unknown)
     _tell(
         result,
         as_json,
@@ -55,12 +57,12 @@ def requeue(ids: list[int], reset_attempts: bool, as_json: bool, embedded: str |
         missed={
             "was requeued before": [f"{old}, as {new}" for old, new in result.already.items()],
             "its dedupe key is taken by another unfinished job": result.conflicts,
-            "it is neither held nor failed": result.unknown,
+            **unknown,
         },
     )
 
 
-@click.command(cls=EmbeddedCommand)
+@click.command(cls=IdsCommand)
 @ids_argument
 @json_option
 @database_options
@@ -68,15 +70,16 @@ def cancel(ids: list[int], as_json: bool, embedded: str | None, **options: Any) 
     """End jobs that wait, and ask running ones to end; ID "-" reads ids from standard input."""
     with database(options, embedded) as pgq:
         result = pgq.jobs.cancel(ids)
+        unknown = _by_standing(pgq, result.unknown)
     _tell(
         result,
         as_json,
         done=[*(f"cancelled {each}" for each in result.ended), *(f"asked {each}, which runs, to end" for each in result.asked)],
-        missed={"it is finished, or was never there": result.unknown},
+        missed=unknown,
     )
 
 
-@click.command(cls=EmbeddedCommand)
+@click.command(cls=IdsCommand)
 @ids_argument
 @json_option
 @database_options
@@ -88,7 +91,7 @@ def delete(ids: list[int], as_json: bool, embedded: str | None, **options: Any) 
         result,
         as_json,
         done=(f"deleted {each}" for each in result.deleted),
-        missed={"it runs, `pgq-sync cancel` asks it to end": result.refused, "it is not there": result.unknown},
+        missed={"it runs, `pgq-sync cancel` asks it to end": result.refused, _NOT_THERE: result.unknown},
     )
 
 
@@ -127,6 +130,25 @@ def purge(
 
 
 commands = (held, requeue, cancel, delete, purge)
+_NOT_THERE = "there is no such job"
+_STANDING = {
+    "queued": "it is queued",
+    "running": "it is running",
+    "held": "it is held",
+    "succeeded": "it has succeeded",
+    "failed": "it has failed",
+    "cancelled": "it was cancelled",
+    "deleted": "it was deleted",
+}
+
+
+def _by_standing(pgq: PgQueuer, ids: Iterable[JobId]) -> dict[str, list[JobId]]:
+    """The ids by why nothing could be done for them: where their jobs stand now."""
+    found: dict[str, list[JobId]] = {}
+    for job_id in ids:
+        job = pgq.jobs.get(job_id)
+        found.setdefault(_STANDING[job.status] if job else _NOT_THERE, []).append(job_id)
+    return found
 
 
 def _tell(result: Any, as_json: bool, *, done: Iterable[str], missed: Mapping[str, Sequence[str | JobId]]) -> None:

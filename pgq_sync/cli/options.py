@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import timedelta
@@ -55,6 +56,19 @@ class EmbeddedCommand(click.Command):
         return rest
 
 
+_NO_ID = 'is no job id: whole numbers from 1 up are accepted, and "-" reads them from standard input'
+
+
+class IdsCommand(EmbeddedCommand):
+    """A command that takes ids, to which a negative number is none, and no option either."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        for word in args:
+            if re.fullmatch(r"-\d+", word):
+                raise click.BadParameter(f"{word!r} {_NO_ID}", ctx, param_hint="'ID...'")
+        return super().parse_args(ctx, args)
+
+
 def _looks_like_a_path(text: str) -> bool:
     return text.startswith((".", "~")) or os.sep in text or (text != "" and Path(text).is_dir())
 
@@ -81,7 +95,7 @@ def read_ids(ctx: click.Context, param: click.Parameter, given: tuple[str, ...])
     words = [word for each in given for word in (sys.stdin.read().split() if each == "-" else [each])]
     for word in words:
         if not (word.isascii() and word.isdigit() and 0 < int(word) < 2**63):
-            raise click.BadParameter(f"{word!r} is no job id", ctx, param)
+            raise click.BadParameter(f"{word!r} {_NO_ID}", ctx, param)
     return list(map(int, words))
 
 

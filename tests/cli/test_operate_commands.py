@@ -64,16 +64,18 @@ def test_a_name_cannot_give_the_terminal_orders(console: Console, pgq: PgQueuer)
 def test_requeue_tells_what_became_of_each_id(console: Console, pgq: PgQueuer) -> None:
     held, failed, done = ended(pgq, "held"), ended(pgq, "failed"), ended(pgq, "succeeded")
     keyed = ended(pgq, "failed", dedupe_key="k")
-    pgq.enqueue("other", dedupe_key="k")
+    waits = pgq.enqueue("other", dedupe_key="k")
 
-    first = console.run("requeue", *map(str, (done, held, keyed, failed)))
+    first = console.run("requeue", *map(str, (done, held, keyed, failed, waits, 77)))
     anew = record(pgq, failed).requeued_as
     assert first.returncode == 1
     assert first.stdout.splitlines() == [
         f"requeued {held}",
         f"requeued {failed} as {anew}",
         f"left alone: {keyed}: its dedupe key is taken by another unfinished job",
-        f"left alone: {done}: it is neither held nor failed",
+        f"left alone: {done}: it has succeeded",
+        f"left alone: {waits}: it is queued",
+        "left alone: 77: there is no such job",
     ]
     second = console.run("requeue", str(failed))
     assert (second.returncode, second.stdout) == (1, f"left alone: {failed}, as {anew}: was requeued before\n")
@@ -106,7 +108,9 @@ def test_ids_may_come_from_standard_input(console: Console, pgq: PgQueuer) -> No
     ("arguments", "stdin", "complaint"),
     [
         ((), "", "Missing argument 'ID...'"),
-        (("seven",), "", "'seven' is no job id"),
+        (("seven",), "", "'seven' is no job id: whole numbers from 1 up are accepted"),
+        (("-1",), "", "'-1' is no job id: whole numbers from 1 up are accepted"),
+        (("7", "-12"), "", "'-12' is no job id"),
         (("0",), "", "'0' is no job id"),
         (("9" * 30,), "", "is no job id"),
         (("-",), "7 x", "'x' is no job id"),
@@ -119,16 +123,18 @@ def test_what_is_no_id_is_refused(offline: Console, command: str, arguments: tup
 
 
 def test_cancel_tells_who_was_ended_and_who_was_asked(console: Console, pgq: PgQueuer) -> None:
+    failed = ended(pgq, "failed", "third")
     running, queued = pgq.enqueue("work"), pgq.enqueue("other")
     with hand(pgq.store, "work") as one:
         one.claim()
-        done = console.run("cancel", str(running), "77", str(queued))
+        done = console.run("cancel", str(running), "77", str(queued), str(failed))
 
         assert done.returncode == 1
         assert done.stdout.splitlines() == [
             f"cancelled {queued}",
             f"asked {running}, which runs, to end",
-            "left alone: 77: it is finished, or was never there",
+            "left alone: 77: there is no such job",
+            f"left alone: {failed}: it has failed",
         ]
         assert _json(console, "cancel", str(running)) == {"ended": [], "asked": [running], "unknown": []}
         assert pgq.store.cancel_requests([running]) == {running}
@@ -145,7 +151,7 @@ def test_delete_leaves_running_jobs_alone_and_names_cancel(console: Console, pgq
             f"deleted {queued}",
             f"deleted {done}",
             f"left alone: {running}: it runs, `pgq-sync cancel` asks it to end",
-            "left alone: 77: it is not there",
+            "left alone: 77: there is no such job",
         ]
         assert _json(console, "delete", str(queued)) == {"deleted": [queued], "refused": [], "unknown": []}
     assert console.run("delete", str(queued)).returncode == 1
