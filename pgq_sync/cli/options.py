@@ -145,6 +145,7 @@ def embedded_environment(directory: str | None) -> Iterator[None]:
         return
     with embedded_postgres(Path(directory)) as dsn:
         os.environ["PGQ_DSN"] = dsn
+        os.environ.pop("PGQ_LISTEN_DSN", None)  # it names another server
         yield
 
 

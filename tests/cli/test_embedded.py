@@ -115,7 +115,7 @@ def test_of_several_processes_the_first_runs_the_server_and_the_others_make_the_
 
 
 def test_an_embedded_server_comes_before_every_database_that_is_named(place: Path) -> None:
-    nowhere = {"PGQ_DSN": "host=/nonexistent", "DATABASE_URL": "host=/nonexistent"}
+    nowhere = dict.fromkeys(("PGQ_DSN", "DATABASE_URL", "PGQ_LISTEN_DSN"), "host=/nonexistent")
     console = Console(REPOSITORY, **nowhere)
     where = ("--embedded", str(place / "postgres"))
     console.output("enqueue", "fetch", "hello", *where)
