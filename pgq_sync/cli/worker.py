@@ -5,9 +5,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Iterator
+from dataclasses import replace
+from types import FrameType
 from typing import Any
 
 import click
@@ -97,10 +101,29 @@ def worker(
             **given,
         )
         workers.append(made)
+        asked = _stopped_by_signals(made)
         if leash is not None:
             leash.has_worker(made.request_stop, given.get("shutdown_timeout", pgq.settings.shutdown_timeout).total_seconds())
         report = made.run()
-    leave(report, supervised=leash is not None)
+    # Whoever wants the process to end while its resources are closed wants no other one in its place.
+    leave(replace(report, exhausted=False) if asked.is_set() else report, supervised=leash is not None)
+
+
+def _stopped_by_signals(worker: Worker) -> threading.Event:
+    """Has signals stop the worker, from before it runs until the process ends; tells whether one has come.
+
+    While `run` works it handles them itself. One that comes later finds a worker that stops already, and ends nothing early.
+    """
+    asked = threading.Event()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        asked.set()
+        worker.request_stop()
+
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, handle)
+    return asked
 
 
 @contextlib.contextmanager

@@ -145,4 +145,10 @@ class Keeper:
     def _maintain_when_due(self) -> None:
         if time.monotonic() >= self._next_maintenance:
             self._next_maintenance = time.monotonic() + _MAINTENANCE * random.uniform(0.9, 1.1)
-            self._store.maintain(self._retention)
+            try:
+                self._store.maintain(self._retention)
+            except StoreUnavailable:
+                raise
+            except Exception:
+                # A table in a partition's place, say: all workers find it, and jobs finish as long as partitions last.
+                logger.exception("history could not be looked after; it is tried again in about %g s", _MAINTENANCE)

@@ -19,6 +19,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals and nam
 # A job says that it runs, and goes on when somebody writes to the named pipe.
 APPLICATION = """
 import contextlib
+import os
 import threading
 from pgq_sync import PgQueuer
 
@@ -47,6 +48,9 @@ def make():
         locked.acquire()
 
     yield pgq
+    if os.path.exists("slow"):
+        print("closing")
+        open("gate").read()
     print("closed")
 """
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -175,3 +179,15 @@ def test_a_job_that_runs_does_not_keep_a_worker_that_crashed_from_ending(shop: C
         pgq.schema.uninstall()
         assert running.ended() == 1
     assert "run `pgq-sync install`" in running.stderr.all[-1]
+
+
+def test_a_signal_that_comes_while_resources_are_closed_cuts_nothing_off(shop: Console) -> None:
+    shop.write("slow", "")
+    with worker(shop) as running:
+        running.signal(signal.SIGTERM)
+        running.stdout.wait_for("closing")
+        for number in SIGNALS:
+            running.signal(number)
+        (shop.directory / "gate").write_text("")
+        assert running.ended() == 0
+    assert running.stdout.all[-1] == "closed\n"

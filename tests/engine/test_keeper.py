@@ -26,6 +26,7 @@ class Book:
         self.disturbed = 0.0  # when the last disturbance was over
         self.rescued: list[float] = []
         self.states: list[str] = []
+        self.maintained = 0
         self._left = list(disturbances)
 
     def register(self, worker: WorkerInfo) -> None:
@@ -45,7 +46,8 @@ class Book:
         return []
 
     def maintain(self, retention: timedelta) -> None:
-        """Nothing to do."""
+        self.maintained += 1
+        raise RuntimeError("a table has the name of a partition")
 
 
 def keep(book: Any) -> Keeper:
@@ -81,3 +83,17 @@ def test_a_worker_that_stops_says_so_with_every_beat_even_if_its_listener_connec
     stopping.set()
     thread.join(PATIENCE)
     assert set(book.states[1:]) == {"stopping"}
+
+
+def test_a_history_that_cannot_be_looked_after_costs_no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pgq_sync.engine.keeper._MAINTENANCE", 0.0)
+    book, stopping = Book(), threading.Event()
+    keeper = keep(book)
+    keeper._next_maintenance = 0.0
+    thread = threading.Thread(target=keeper.run, args=[stopping])
+    thread.start()
+    wait_until(lambda: book.maintained >= 2)
+    beats = len(book.states)
+    wait_until(lambda: len(book.states) > beats + 1)
+    stopping.set()
+    thread.join(PATIENCE)

@@ -172,10 +172,11 @@ order by lane.n
 select pg_advisory_lock(hashtextextended(%(worker_id)s::uuid::text, 0))
 
 -- name: end_other_sessions
--- Ends the sessions that still pass for this worker's, though their connection to it is lost.
+-- Ends the sessions that still pass for this worker's, though their connection to it is lost. Another role's may not be
+-- ended, and is a rescuer's, who looks for a moment whether the lock is free.
 select pg_terminate_backend(pid)
-from pg_locks
-where locktype = 'advisory' and granted and objsubid = 1 and pid <> pg_backend_pid()
+from pg_locks join pg_stat_activity using (pid)
+where usename = current_user and locktype = 'advisory' and granted and objsubid = 1 and pid <> pg_backend_pid()
   and database = (select oid from pg_database where datname = current_database())
   and (classid::bigint << 32) | objid::bigint = hashtextextended(%(worker_id)s::uuid::text, 0)
 
