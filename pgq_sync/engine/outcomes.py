@@ -26,7 +26,15 @@ def success(parameters: EntrypointExecutorParameters, value: Any) -> Outcome:
     keep = parameters.keep_history
     if not parameters.store_result or value is None:
         return _PLAIN_SUCCESS if keep else Outcome(status="succeeded", keep=False)
-    return Outcome(status="succeeded", result=msgspec.json.encode(value).decode(), keep=keep)
+    return Outcome(status="succeeded", result=_as_json(parameters.name, value), keep=keep)
+
+
+def _as_json(entrypoint: str, value: Any) -> str:
+    try:
+        return msgspec.json.encode(value).decode()
+    except Exception as error:
+        kind = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
+        raise TypeError(f"what entrypoint {entrypoint!r} returned, of type {kind}, is no JSON to be stored: {error}") from error
 
 
 def raised(entrypoint: Entrypoint, context: Context, error: BaseException) -> Outcome:

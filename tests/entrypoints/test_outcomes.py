@@ -200,7 +200,8 @@ def test_a_result_that_is_no_json_fails_the_job_with_the_reason(
     record = run_one(either, lambda job: value, store_result=True, on_failure=on_failure)
 
     assert (record.status, record.attempts, record.result) == (status, 1, None)
-    assert record.errors[0]["message"]
+    said = f"what entrypoint 'work' returned, of type {type(value).__name__}, is no JSON to be stored: "
+    assert record.errors[0]["message"].startswith(said)
 
 
 def test_without_history_a_success_leaves_nothing_and_a_failure_all(either: PgQueuer) -> None:
