@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import importlib
 import inspect
 import sys
 from collections.abc import Iterator, Sequence
+from types import ModuleType
 from typing import Any
 
 from pgq_sync.app import PgQueuer
@@ -56,9 +58,16 @@ def _find(target: str) -> Any:
         raise ConfigError(f"there is no module {error.name!r}, looked for in {target!r} from the current directory") from None
     for name in attribute.split("."):
         if not hasattr(found, name):
-            raise ConfigError(f"{module_name} has no attribute {attribute!r}")
+            raise ConfigError(f"{module_name} has no attribute {attribute!r}{_hint(sys.modules[module_name], name)}")
         found = getattr(found, name)
     return found
+
+
+def _hint(module: ModuleType, name: str) -> str:
+    """What the module has instead: its applications, else names like this one."""
+    applications = [each for each, value in vars(module).items() if isinstance(value, PgQueuer)]
+    close = applications or difflib.get_close_matches(name, vars(module))
+    return f"; it has {', '.join(close)}" if close else ""
 
 
 def _call(target: str, factory: Any, arguments: list[str]) -> Any:

@@ -164,13 +164,16 @@ def _start_again(supervised: bool) -> None:
 
 def _loaded(stack: contextlib.ExitStack, target: str, arguments: tuple[str, ...]) -> PgQueuer:
     try:
-        return stack.enter_context(application(target, arguments))
+        pgq = stack.enter_context(application(target, arguments))
     except ConfigError:
         raise
     except Exception:
         # The application's own error is shown in full, and not taken for one of the worker's.
         traceback.print_exc()
         sys.exit(1)
+    if not pgq.registry.names():
+        raise ConfigError(f"{target}: no entrypoint is registered: decorate functions with its entrypoint(...), and import them")
+    return pgq
 
 
 def _parsed(options: dict[str, Any]) -> dict[str, Any]:
@@ -199,7 +202,7 @@ def _supervisor(context: click.Context) -> Supervisor:
 def _command(context: click.Context, name: str | None, *further: str) -> list[str]:
     # The database goes by the environment, where an embedded one is by now.
     options = [*given_options(context, but={*_SUPERVISING, *DATABASE, "embedded", "name"}), *further]
-    if name:
+    if name is not None:
         options.append(f"--name={name}")
     target, arguments = context.params["target"], context.params["arguments"]
     return [sys.executable, "-m", "pgq_sync", "worker", "--supervised", *options, "--", target, *arguments]

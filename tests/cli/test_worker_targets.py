@@ -84,6 +84,7 @@ def seven():
 def shop(console: Console) -> Console:
     """A console in a directory with an application."""
     console.write("shop.py", APPLICATION)
+    console.write("factory.py", "from pgq_sync import PgQueuer\n\ndef make():\n    return PgQueuer.from_dsn()\n")
     return console
 
 
@@ -149,8 +150,11 @@ def test_a_context_manager_gets_arguments_too(shop: Console) -> None:
         ("shops.orders:pgq", "there is no module 'shops'"),
         (".shop:pgq", ".shop"),
         ("..:pgq", ".."),
-        ("shop:pqg", "shop has no attribute 'pqg'"),
+        ("shop:pqg", "shop has no attribute 'pqg'; it has pgq"),
         ("shop:parts.outer.pgq", "shop has no attribute 'parts.outer.pgq'"),
+        ("factory:maek", "factory has no attribute 'maek'; it has make"),
+        ("factory:xyzzy", "factory has no attribute 'xyzzy'"),
+        ("factory:make", "factory:make: no entrypoint is registered: decorate functions with its entrypoint(...)"),
         ("shop:number", "shop:number gave builtins.int: a PgQueuer is needed"),
         ("shop:seven", "shop:seven gave builtins.int: a PgQueuer is needed"),
         ("shop:scoped_number", "shop:scoped_number gave builtins.int: a PgQueuer is needed"),
