@@ -288,7 +288,13 @@ class PgQueuer(Producer):
         return self.worker(**options).run()
 
     def drain(self, **options: Any) -> WorkReport:
-        """Works until nothing is claimable now and nothing runs, and tells what was done. Options as in `worker`."""
+        """Works until nothing is claimable now and nothing runs, and tells what was done. Options as in `worker`.
+
+        Raises:
+            TypeError: a mode is given.
+        """
+        if "mode" in options:
+            raise TypeError(f"drain() has its mode, and takes no mode={options['mode']!r}: pgq.run(mode=...) does")
         return self.run(mode=QueueExecutionMode.drain, **options)
 
     def doctor(self) -> list[Finding]:

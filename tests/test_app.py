@@ -270,6 +270,8 @@ def test_in_memory_there_is_no_schema_and_without_an_entrypoint_no_worker() -> N
         ({"batch_size": 0}, "batch_size=0: a whole number from 1 up"),
         ({"poll_intervall": 5}, "no setting 'poll_intervall'; did you mean 'poll_interval'"),
         ({"queues": "mail"}, "queues='mail'"),
+        ({"queues": [""]}, "queues='' has 0 characters"),
+        ({"name": ""}, "name='' has 0 characters"),
         ({"entrypoints": "work"}, "entrypoints"),
         ({"entrypoints": []}, r"entrypoints=\[\]: a list of names is accepted, or None for all"),
         ({"queues": []}, r"queues=\[\]: a list of names is accepted, or None for all"),
@@ -280,6 +282,8 @@ def test_a_worker_refuses_options_that_cannot_be_used(options: dict[str, Any], c
     pgq.entrypoint("work")(handler)
     with pytest.raises(ConfigError, match=complaint):
         pgq.worker(**options)
+    with pytest.raises(TypeError, match=r"drain\(\) has its mode, and takes no mode='continuous'"):
+        pgq.drain(mode="continuous")
 
 
 def test_a_worker_starts_once_and_may_stop_at_any_time(either: PgQueuer) -> None:

@@ -8,9 +8,8 @@ from typing import Any, get_args
 
 import click
 
-from pgq_sync.cli.options import Duration, EmbeddedCommand, database, database_options, json_option
+from pgq_sync.cli.options import Duration, EmbeddedCommand, arguments_told, database, database_options, json_option
 from pgq_sync.cli.printing import last_error, print_json, print_table
-from pgq_sync.errors import ConfigError
 from pgq_sync.models import DedupeUntil, JobRecord, OnConflict
 from pgq_sync.storage.jobs import STATUSES
 
@@ -39,11 +38,8 @@ def enqueue(
 ) -> None:
     """Enqueue a job and print its id; with PAYLOAD "-" the payload is read from standard input."""
     body = sys.stdin.buffer.read() if payload == "-" else payload
-    with database({"dsn": dsn, "prefix": prefix, "schema": schema}, embedded) as pgq:
-        try:
-            job_id = pgq.enqueue(entrypoint, body, execute_after=delay, headers=_headers(headers), **options)
-        except (TypeError, ValueError) as error:
-            raise ConfigError(str(error)) from None
+    with database({"dsn": dsn, "prefix": prefix, "schema": schema}, embedded) as pgq, arguments_told():
+        job_id = pgq.enqueue(entrypoint, body, execute_after=delay, headers=_headers(headers), **options)
     click.echo(job_id if job_id is not None else "not enqueued: its dedupe key is taken")
 
 
@@ -64,7 +60,7 @@ def jobs(
     **options: Any,
 ) -> None:
     """List jobs, unfinished and finished ones, the latest first."""
-    with database(options, embedded) as pgq:
+    with database(options, embedded) as pgq, arguments_told():
         found = pgq.jobs.find(status=status, entrypoint=entrypoint, queue=queue, limit=limit)
     if as_json:
         print_json(found)

@@ -13,9 +13,17 @@ from typing import Any
 import click
 
 from pgq_sync.app import PgQueuer
-from pgq_sync.cli.options import Duration, EmbeddedCommand, IdsCommand, database, database_options, ids_argument, json_option
+from pgq_sync.cli.options import (
+    Duration,
+    EmbeddedCommand,
+    IdsCommand,
+    arguments_told,
+    database,
+    database_options,
+    ids_argument,
+    json_option,
+)
 from pgq_sync.cli.printing import age, last_error, print_json, print_table
-from pgq_sync.errors import ConfigError
 from pgq_sync.models import JobId
 from pgq_sync.storage.jobs import PURGEABLE
 
@@ -28,7 +36,8 @@ from pgq_sync.storage.jobs import PURGEABLE
 def held(entrypoint: str | None, limit: int, as_json: bool, embedded: str | None, **options: Any) -> None:
     """List the jobs that wait for a person, the latest first."""
     with database(options, embedded) as pgq:
-        found = pgq.jobs.held(limit=limit, entrypoint=entrypoint)
+        with arguments_told():
+            found = pgq.jobs.held(limit=limit, entrypoint=entrypoint)
         now = pgq.store.operations().now()
     if as_json:
         print_json(found)
@@ -114,15 +123,12 @@ def purge(
     **options: Any,
 ) -> None:
     """Delete all jobs of a status: unfinished ones go to history as deleted, finished ones are removed from it."""
-    with database(options, embedded) as pgq:
-        try:
-            number = pgq.jobs.purge(entrypoint, status, older_than, plan=True) if plan or not yes else 0
-            if number and not plan and not yes:
-                click.confirm(f"Delete {_described(number, status, entrypoint, older_than)}?", abort=True, err=True)
-            if not plan:
-                number = pgq.jobs.purge(entrypoint, status, older_than)
-        except ValueError as error:
-            raise ConfigError(str(error)) from None
+    with database(options, embedded) as pgq, arguments_told():
+        number = pgq.jobs.purge(entrypoint, status, older_than, plan=True) if plan or not yes else 0
+        if number and not plan and not yes:
+            click.confirm(f"Delete {_described(number, status, entrypoint, older_than)}?", abort=True, err=True)
+        if not plan:
+            number = pgq.jobs.purge(entrypoint, status, older_than)
     if as_json:
         print_json({"would_delete" if plan else "deleted": number})
     else:

@@ -15,6 +15,7 @@ import click
 from click.core import ParameterSource
 
 from pgq_sync.app import PgQueuer
+from pgq_sync.errors import ConfigError
 from pgq_sync.settings import Settings, described, parse, parse_duration
 from pgq_sync.storage.connections import OwnPool
 from pgq_sync.storage.dsn import read_dsn
@@ -135,6 +136,15 @@ def database(options: Mapping[str, str | None], embedded: str | None) -> Iterato
             if embedded is not None:
                 pgq.schema.install()
             yield pgq
+
+
+@contextlib.contextmanager
+def arguments_told() -> Iterator[None]:
+    """For calls that refuse what they are given: then the command was called wrongly."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        raise ConfigError(str(error)) from None
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ from pgq_sync.entrypoints.registry import Registry
 from pgq_sync.errors import ConfigError
 from pgq_sync.models import WorkerInfo
 from pgq_sync.settings import Settings
+from pgq_sync.storage.intake import check_name
 from pgq_sync.version import __version__
 
 
@@ -31,12 +32,12 @@ def identify(
         queues, entrypoints: what it serves; None: all.
 
     Raises:
-        ConfigError: nothing is registered, an entrypoint is unknown, or the names are no list of names.
+        ConfigError: nothing is registered, an entrypoint is unknown, or something that cannot be a name is given for one.
     """
     host, pid = socket.gethostname(), os.getpid()
     return WorkerInfo(
         worker_id=uuid4(),
-        name=name or f"{host}:{pid}",
+        name=f"{host}:{pid}" if name is None else _name("name", name),
         host=host,
         pid=pid,
         version=__version__,
@@ -62,4 +63,11 @@ def _served(registry: Registry, entrypoints: Sequence[str] | None) -> tuple[str,
 def _names(option: str, names: Sequence[str]) -> Sequence[str]:
     if isinstance(names, str) or not names or not all(isinstance(name, str) for name in names):
         raise ConfigError(f"{option}={names!r}: a list of names is accepted, or None for all")
-    return names
+    return [_name(option, name) for name in names]
+
+
+def _name(option: str, name: str) -> str:
+    try:
+        return check_name(option, name)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(str(error)) from None

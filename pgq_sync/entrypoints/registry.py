@@ -84,6 +84,8 @@ class Registry:
         """The decorator behind `PgQueuer.entrypoint`, which documents it."""
         if retry is not None and not isinstance(retry, DatabaseRetry):
             raise ValueError(f"retry={retry!r}: a DatabaseRetry is accepted")
+        if executor_factory is not None and not callable(executor_factory):
+            raise TypeError(f"executor_factory={executor_factory!r}: a subclass of AbstractEntrypointExecutor is accepted")
         if accepts_context not in (None, True, False):
             raise ValueError(f"accepts_context={accepts_context!r}: True, False or None is accepted")
         check_switches(transactional=transactional, store_result=store_result, keep_history=keep_history)

@@ -19,7 +19,7 @@ DEFAULT_DIRECTORY = Path(".pgq-sync/postgres")
 
 
 @contextmanager
-def embedded_postgres(directory: Path = DEFAULT_DIRECTORY) -> Iterator[str]:
+def embedded_postgres(directory: Path | str = DEFAULT_DIRECTORY) -> Iterator[str]:
     """Runs the server meanwhile, and makes its data directory the first time.
 
     Args:
@@ -34,7 +34,7 @@ def embedded_postgres(directory: Path = DEFAULT_DIRECTORY) -> Iterator[str]:
     with warnings.catch_warnings():
         # Without a desktop session, the package's own dependency warns that it takes /tmp for its lock.
         warnings.simplefilter("ignore")
-        server = _start(directory)
+        server = _start(Path(directory))
     try:
         yield server.get_uri()
     finally:

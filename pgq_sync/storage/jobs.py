@@ -6,10 +6,12 @@ from collections.abc import Iterable, Mapping
 from datetime import timedelta
 
 from pgq_sync.models import CancelResult, DeleteResult, JobRecord, RequeueResult
+from pgq_sync.storage.intake import check_name
 from pgq_sync.storage.store import Operations
 
 STATUSES = ("queued", "running", "held", "succeeded", "failed", "cancelled", "deleted")
 PURGEABLE = tuple(status for status in STATUSES if status != "running")
+_MOST = 2**31 - 1  # PostgreSQL's integer
 _OLDEST = timedelta(days=36_500)
 
 
@@ -34,11 +36,16 @@ class JobBook:
             limit: the most to return.
 
         Raises:
-            ValueError: there is no such status, or the limit is not positive.
+            TypeError, ValueError: there is no such status, no job can have the name, or the limit is not positive.
         """
         if status is not None and status not in STATUSES:
             raise ValueError(f"status={status!r}: {', '.join(STATUSES)} is accepted")
-        return self._operations.find(status=status, entrypoint=entrypoint, queue=queue, limit=_check_limit(limit))
+        return self._operations.find(
+            status=status,
+            entrypoint=_check_name("entrypoint", entrypoint),
+            queue=_check_name("queue", queue),
+            limit=_check_limit(limit),
+        )
 
     def count(self) -> Mapping[tuple[str, str], int]:
         """How many jobs there are by (entrypoint, status), those in history included."""
@@ -56,9 +63,9 @@ class JobBook:
             entrypoint: only those of this name.
 
         Raises:
-            ValueError: the limit is not positive.
+            TypeError, ValueError: no job can have the name, or the limit is not positive.
         """
-        return self._operations.held(entrypoint=entrypoint, limit=_check_limit(limit))
+        return self._operations.held(entrypoint=_check_name("entrypoint", entrypoint), limit=_check_limit(limit))
 
     def requeue(self, ids: Iterable[int], *, reset_attempts: bool = True) -> RequeueResult:
         """Puts held jobs back, and failed ones that are still in history under new ids that name the old.
@@ -123,7 +130,8 @@ class JobBook:
             How many jobs were deleted.
 
         Raises:
-            ValueError: jobs of this status cannot be purged, or older_than is negative or too long.
+            TypeError, ValueError: jobs of this status cannot be purged, no job can have the name, or older_than is negative
+                or too long.
         """
         if status not in PURGEABLE:
             hint = "; running ones end by `cancel`" if status == "running" else ""
@@ -134,12 +142,18 @@ class JobBook:
         if not timedelta() <= age <= _OLDEST:
             raise ValueError(f"older_than={age}: from 0 to {_OLDEST.days:,} days are accepted")
         purge = self._operations.count_purgeable if plan else self._operations.purge
-        return purge(status, entrypoint=entrypoint, older_than=age)
+        return purge(status, entrypoint=_check_name("entrypoint", entrypoint), older_than=age)
 
 
-def _check_limit(limit: int) -> int:
-    if limit < 1:
-        raise ValueError(f"limit={limit!r}: a whole number from 1 up is accepted")
+def _check_name(field: str, name: object) -> str | None:
+    return None if name is None else check_name(field, name)
+
+
+def _check_limit(limit: object) -> int:
+    if not isinstance(limit, int) or isinstance(limit, bool):
+        raise TypeError(f"limit={limit!r} must be an int, not {type(limit).__name__}")
+    if not 1 <= limit <= _MOST:
+        raise ValueError(f"limit={limit!r}: a whole number from 1 to {_MOST:,} is accepted")
     return limit
 
 

@@ -120,6 +120,7 @@ class Producer:
             queue=queue,
         )
         check_on_conflict(on_conflict)
+        _check_notify(notify)
         settings = self._settings_now()
         checked = self._checked(job, settings.max_payload)
         with self._intake() as intake:
@@ -153,7 +154,10 @@ class Producer:
             The errors of `enqueue`; nothing of the batch is enqueued then.
         """
         check_on_conflict(on_conflict)
+        _check_notify(notify)
         settings = self._settings_now()
+        if not isinstance(jobs, Iterable):
+            raise TypeError(f"jobs={jobs!r} must be an iterable of NewJob, not {type(jobs).__name__}")
         slices = self._slices(jobs, settings.max_payload)
         notify = notify and settings.notify
         first = next(slices, [])
@@ -177,6 +181,11 @@ class Producer:
         if checked.queue == DEFAULT_QUEUE and (declared := self._queue_of(checked.entrypoint)):
             return replace(checked, queue=declared)
         return checked
+
+
+def _check_notify(notify: object) -> None:
+    if not isinstance(notify, bool):
+        raise TypeError(f"notify={notify!r}: True or False is accepted, not {type(notify).__name__}")
 
 
 def _add_slices(intake: Intake, slices: Iterator[list[CheckedJob]], on_conflict: OnConflict, notify: bool) -> list[JobId | None]:

@@ -143,6 +143,8 @@ def test_schedules_are_taken_care_of_unless_declined(shop: Console, pgq: PgQueue
         (("--poll-interval", "0"), "--poll-interval='0': a positive duration is accepted"),
         (("--shutdown-timeout", "99999999999d"), "--shutdown-timeout='99999999999d': a duration such as"),
         (("--entrypoint", "fletch"), "entrypoints ['fletch'] are not registered; known: fetch, send, meet, cleanup"),
+        (("--queue", ""), "queues='' has 0 characters: 1 to 200 are accepted"),
+        (("--name", ""), "name='' has 0 characters: 1 to 200 are accepted"),
         (("--dsn", "no dsn"), "--dsn: the DSN cannot be parsed: write postgresql://"),
         (("--prefix", "9"), "--prefix='9': a name of letters, digits and underscores"),
     ],

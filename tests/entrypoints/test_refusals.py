@@ -108,6 +108,11 @@ def test_what_cannot_be_called_at_all_is_refused() -> None:
         PgQueuer.in_memory().entrypoint("probe")(7)  # type: ignore[type-var]
 
 
+def test_an_executor_factory_that_cannot_be_called_is_refused_at_once() -> None:
+    with pytest.raises(TypeError, match="executor_factory=3: a subclass of AbstractEntrypointExecutor is accepted"):
+        PgQueuer.in_memory().entrypoint("probe", executor_factory=3)  # type: ignore[arg-type]
+
+
 def test_a_refused_function_leaves_the_name_free() -> None:
     pgq = PgQueuer.in_memory()
     with pytest.raises(TypeError):

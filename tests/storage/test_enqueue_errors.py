@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -15,6 +16,22 @@ LONE = "a\ud800b"
 NAN = float("nan")
 CIRCLE: dict[str, list[Any]] = {"a": []}
 CIRCLE["a"].append(CIRCLE)
+
+
+@pytest.mark.parametrize(
+    ("misuse", "complaint"),
+    [
+        (lambda pgq: pgq.enqueue("work", notify="no"), "notify='no': True or False is accepted, not str"),
+        (lambda pgq: pgq.enqueue_many([], notify=None), "notify=None: True or False is accepted, not NoneType"),
+        (lambda pgq: pgq.enqueue_many(None), "jobs=None must be an iterable of NewJob, not NoneType"),
+    ],
+)
+def test_arguments_of_another_type_are_named(either: PgQueuer, misuse: Callable[[PgQueuer], Any], complaint: str) -> None:
+    with pytest.raises(TypeError) as refused:
+        misuse(either)
+    assert str(refused.value) == complaint
+    assert either.jobs.count() == {}
+
 
 # What is given, the error, and what its message must contain.
 BAD: dict[str, tuple[dict[str, Any], type[Exception], list[str]]] = {
