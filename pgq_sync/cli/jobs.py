@@ -10,6 +10,7 @@ import click
 
 from pgq_sync.cli.options import Duration, EmbeddedCommand, arguments_told, database, database_options, json_option
 from pgq_sync.cli.printing import last_error, print_json, print_table
+from pgq_sync.errors import DuplicateJob, PgqError
 from pgq_sync.models import DedupeUntil, JobRecord, OnConflict
 from pgq_sync.storage.jobs import STATUSES
 
@@ -39,7 +40,11 @@ def enqueue(
     """Enqueue a job and print its id; with PAYLOAD "-" the payload is read from standard input."""
     body = sys.stdin.buffer.read() if payload == "-" else payload
     with database({"dsn": dsn, "prefix": prefix, "schema": schema}, embedded) as pgq, arguments_told():
-        job_id = pgq.enqueue(entrypoint, body, execute_after=delay, headers=_headers(headers), **options)
+        try:
+            job_id = pgq.enqueue(entrypoint, body, execute_after=delay, headers=_headers(headers), **options)
+        except DuplicateJob as error:
+            hint = "pass --on-conflict skip, existing or replace"
+            raise PgqError(f"dedupe_key {error.key!r} is taken by job {error.job_id}: {hint}") from None
     click.echo(job_id if job_id is not None else "not enqueued: its dedupe key is taken")
 
 

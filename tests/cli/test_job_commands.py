@@ -63,7 +63,7 @@ def test_a_payload_may_look_like_an_option(console: Console, pgq: PgQueuer) -> N
 def test_a_duplicate_is_refused_in_one_line(console: Console, pgq: PgQueuer) -> None:
     first = record_of(pgq, console.output("enqueue", "fetch", "--dedupe-key", "k"))
     complaint = console.refused("enqueue", "fetch", "--dedupe-key", "k", code=1)
-    assert complaint.startswith(f"dedupe_key 'k' is taken by job {first.id}")
+    assert complaint == f"dedupe_key 'k' is taken by job {first.id}: pass --on-conflict skip, existing or replace"
     assert pgq.jobs.count() == {("fetch", "queued"): 1}
 
 
