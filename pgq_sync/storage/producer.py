@@ -108,6 +108,7 @@ class Producer:
             PayloadTooLarge: the payload exceeds the limit.
             DuplicateJob: the key is taken; the caller's transaction stays usable.
             ConnectionError: the caller's connection is closed.
+            SchemaError: the tables are missing; the driver's error is its cause. Its other errors pass unchanged.
         """
         job = NewJob(
             entrypoint=entrypoint,
