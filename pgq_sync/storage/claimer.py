@@ -1,4 +1,7 @@
-"""THE HOT PATH's connection: waits on LISTEN/NOTIFY and claims. Owned by the listener thread; only `wake` is for others."""
+"""THE HOT PATH's connection: waits on LISTEN/NOTIFY and claims. Owned by the listener thread; only `wake` is for others.
+
+A little longer than other files: whatever may end or lengthen a wait is in one place.
+"""
 
 from __future__ import annotations
 
