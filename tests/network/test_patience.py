@@ -112,9 +112,9 @@ def test_a_handler_that_enqueues_waits_for_its_rival(connections: OwnPool, dsn: 
     def parent(job: Job, context: Context) -> None:
         context.enqueue("child", dedupe_key="one", on_conflict="skip")
 
-    pgq.enqueue("parent")
     with psycopg.connect(dsn) as rival, pgq.worker():
         rival.execute("insert into pgq_job (entrypoint, dedupe_key, dedupe_until) values ('child', 'one', 'finished')")
+        pgq.enqueue("parent")
         wait_until_blocked_by(dsn, rival.info.backend_pid)
         time.sleep(3 * LIMIT)  # what the engine's own statements would not wait for
         rival.commit()
