@@ -19,6 +19,7 @@ TITLES = [f"{each.version:04d} {each.title}" for each in migrations()]
 OURS = """
     select relname from pg_class where relname like 'pgq\\_%' and relkind <> 'i'
     union all select proname from pg_proc where proname like 'pgq\\_%'
+    order by 1
 """
 
 
