@@ -13,12 +13,12 @@ help: ## list these targets
 demo: $(VENV)/.ready ## run several thousand jobs on an embedded PostgreSQL
 	$(BIN)/pgq-sync demo --embedded
 
-# Most tests wait for something most of the time: three processes share them. Faults measure, and have the machine alone.
+# Most tests wait for something most of the time: two processes share them. Faults measure, and have the machine alone.
 test: $(VENV)/.ready ## run the tests on an embedded PostgreSQL (ARGS="-k dedupe" for some of them)
 ifdef ARGS
 	$(BIN)/python -m pytest $(ARGS)
 else
-	$(BIN)/python -m pytest -n 3 --dist worksteal --ignore tests/faults
+	$(BIN)/python -m pytest -n 2 --dist worksteal --ignore tests/faults
 	$(BIN)/python -m pytest tests/faults
 endif
 
