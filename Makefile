@@ -13,13 +13,13 @@ help: ## list these targets
 demo: $(VENV)/.ready ## run several thousand jobs on an embedded PostgreSQL
 	$(BIN)/pgq-sync demo --embedded
 
-# Most tests wait for something most of the time: two processes share them. Faults measure, and have the machine alone.
+# Most tests wait for something most of the time: two processes share them. What measures has the machine alone.
 test: $(VENV)/.ready ## run the tests on an embedded PostgreSQL (ARGS="-k dedupe" for some of them)
 ifdef ARGS
 	$(BIN)/python -m pytest $(ARGS)
 else
-	$(BIN)/python -m pytest -n 2 --dist worksteal --ignore tests/faults
-	$(BIN)/python -m pytest tests/faults
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not alone"
+	$(BIN)/python -m pytest -m alone
 endif
 
 faults: $(VENV)/.ready ## kill, stop, cut and crash everything at full length; `make test` does it in brief

@@ -34,8 +34,8 @@ _MISSING = ("42P01", "42883", "3F000")  # of a table, a function, a schema
 _SPOILING = (errors.ReadOnlySqlTransaction, errors.InvalidSqlStatementName, errors.DuplicatePreparedStatement)
 
 
-class _Told:
-    """What `told` returns. A class and no generator: it is entered for every job."""
+class _Reading:
+    """Reads the errors of a block. A class and no generator: it is entered several times per job."""
 
     __slots__ = ("_names",)
 
@@ -44,6 +44,12 @@ class _Told:
 
     def __enter__(self) -> None:
         pass
+
+
+class _Told(_Reading):
+    """What `told` returns."""
+
+    __slots__ = ()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         if error is not None and _state(error) in _MISSING and self._names.prefix in str(_cause(error)):
@@ -64,16 +70,10 @@ def lacking(names: Names) -> str:
     return f"there are no {names.prefix}* tables in {_place(names)} of this database: run `{names.command('install')}`"
 
 
-class _Translated:
-    """What `translated` returns. A class and no generator: the listener enters it several times per job."""
+class _Translated(_Reading):
+    """What `translated` returns."""
 
-    __slots__ = ("_names",)
-
-    def __init__(self, names: Names) -> None:
-        self._names = names
-
-    def __enter__(self) -> None:
-        pass
+    __slots__ = ()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         if error is None:

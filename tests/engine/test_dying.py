@@ -22,11 +22,11 @@ pgq = PgQueuer.from_dsn(sys.argv[1])
 def work(job):
     if job.payload == b"kill":
         os._exit(9)
-    time.sleep(0.02)
+    time.sleep(0.02)  # what the job takes
 
 with pgq.worker(concurrency=4, beat_interval=timedelta(seconds=0.1), liveness_limit=timedelta(seconds=0.5)):
     while {status for _, status in pgq.jobs.count()} & {"queued", "running"}:
-        time.sleep(0.02)
+        time.sleep(0.02)  # between two looks
 """
 
 

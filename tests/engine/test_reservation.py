@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -33,6 +32,7 @@ def enqueue(pgq: PgQueuer, entrypoint: str, count: int, payload: bytes | None = 
     return list(pgq.enqueue_many(NewJob(entrypoint=entrypoint, payload=payload) for _ in range(count)))
 
 
+@pytest.mark.alone  # 300 jobs are 60 ms
 def test_limited_jobs_get_their_turn_beside_ten_thousand_short_ones(either: PgQueuer) -> None:
     starts: list[datetime] = []  # of the others
     limited: list[tuple[datetime, datetime]] = []  # claimed, started
@@ -56,8 +56,7 @@ def test_limited_jobs_get_their_turn_beside_ten_thousand_short_ones(either: PgQu
 
     # What was claimed ahead of them has not come before them.
     overtaken = [sum(claimed < start < started for start in starts) for claimed, started in limited]
-    # Of each; a busy machine may hold up one of them for a moment.
-    assert statistics.median(overtaken) < 300, overtaken
+    assert max(overtaken) < 300, overtaken
 
 
 def test_nothing_limited_is_claimed_while_long_jobs_have_all_slots(either: PgQueuer) -> None:

@@ -51,7 +51,7 @@ def test_a_job_whose_time_was_over_is_held_where_failed_ones_are(either: PgQueue
 
 
 def long_sleep(job: Job) -> None:
-    time.sleep(0.5)
+    time.sleep(0.5)  # no bytecode meanwhile: it is interrupted afterwards
 
 
 def long_call(job: Job) -> None:
@@ -195,7 +195,7 @@ def test_a_deadline_waits_neither_for_a_later_one_nor_for_the_watchdogs_next_rou
         started = time.monotonic()
         try:
             while True:
-                time.sleep(0.005)
+                time.sleep(0.005)  # bytecode now and then, and the interpreter for the other threads
         finally:
             lengths[job.entrypoint] = time.monotonic() - started
 

@@ -313,7 +313,7 @@ def test_a_connection_that_a_timeout_has_met_is_not_used_again(pgq: PgQueuer, ef
         if job.payload == b"late":
             try:
                 while True:
-                    time.sleep(0.001)
+                    time.sleep(0.001)  # bytecode now and then, until it is interrupted
             except JobTimeout:
                 return
 
