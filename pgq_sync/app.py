@@ -5,21 +5,19 @@ Longer than other files for its docstrings: they are the reference of the public
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, MutableMapping, Sequence
 from contextlib import AbstractContextManager
-from datetime import timedelta
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 from psycopg_pool import ConnectionPool
 
 from pgq_sync.engine.worker import Worker, WorkReport
-from pgq_sync.entrypoints.executors import DatabaseRetry
-from pgq_sync.entrypoints.registry import ExecutorFactory, Handler, Registry
+from pgq_sync.entrypoints.options import EntrypointOptions, HandlerOptions
+from pgq_sync.entrypoints.registry import Handler, Registry
 from pgq_sync.errors import ConfigError
-from pgq_sync.models import LimitScope, OnFailure, QueueExecutionMode
+from pgq_sync.models import QueueExecutionMode
 from pgq_sync.settings import Settings
 from pgq_sync.storage.connections import Connections, ForeignConnection, ForeignPool, OwnPool
 from pgq_sync.storage.doctor import Finding, diagnose
@@ -31,6 +29,9 @@ from pgq_sync.storage.postgres import PostgresStore
 from pgq_sync.storage.producer import Producer
 from pgq_sync.storage.schema import Schema
 from pgq_sync.storage.store import Intake, Store
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 Resources = MutableMapping[Any, Any]
 Connect = Callable[[Settings], Connections]
@@ -146,24 +147,7 @@ class PgQueuer(Producer):
         """
         return OnConnection(self, connection)
 
-    def entrypoint(
-        self,
-        name: str,
-        *,
-        queue: str | None = None,
-        concurrency_limit: int = 0,
-        requests_per_second: float = math.inf,
-        burst: float | None = None,
-        limit_scope: LimitScope = "fleet",
-        timeout: timedelta | float | None = None,
-        retry: DatabaseRetry | None = None,
-        on_failure: OnFailure = "fail",
-        executor_factory: ExecutorFactory | None = None,
-        accepts_context: bool | None = None,
-        transactional: bool = False,
-        store_result: bool = False,
-        keep_history: bool = True,
-    ) -> Callable[[Handler], Handler]:
+    def entrypoint(self, name: str, **options: Unpack[EntrypointOptions]) -> Callable[[Handler], Handler]:
         """Registers the decorated function as the one that serves jobs of this name. It stays a plain callable.
 
         The function takes the job, and the context as well if a parameter is annotated with `Context`, or the one after the
@@ -190,25 +174,17 @@ class PgQueuer(Producer):
             ValueError: a value is out of range, or the name is registered already.
             TypeError: the function is async, a generator, or cannot be called with a job; or a value is no number.
         """
-        return self.registry.entrypoint(
-            name,
-            queue=queue,
-            concurrency_limit=concurrency_limit,
-            requests_per_second=requests_per_second,
-            burst=burst,
-            limit_scope=limit_scope,
-            timeout=timeout,
-            retry=retry,
-            on_failure=on_failure,
-            executor_factory=executor_factory,
-            accepts_context=accepts_context,
-            transactional=transactional,
-            store_result=store_result,
-            keep_history=keep_history,
-        )
+        return self.registry.entrypoint(name, **options)
 
     def schedule(
-        self, name: str, expression: str, *, timezone: str = "UTC", queue: str = "default", priority: int = 0, **options: Any
+        self,
+        name: str,
+        expression: str,
+        *,
+        timezone: str = "UTC",
+        queue: str = "default",
+        priority: int = 0,
+        **options: Unpack[HandlerOptions],
     ) -> Callable[[Handler], Handler]:
         """Registers the decorated function to run at the times that a cron expression names.
 

@@ -14,6 +14,7 @@ from tenacity.retry import RetryBaseT
 from tenacity.stop import StopBaseT
 from tenacity.wait import WaitBaseT
 
+from pgq_sync.entrypoints.calls import Call
 from pgq_sync.entrypoints.context import Context
 from pgq_sync.errors import JobTimeout, Retry
 from pgq_sync.models import Job, Limit, OnFailure
@@ -24,8 +25,8 @@ class EntrypointExecutorParameters:
     """What was declared about an entrypoint, for its executor."""
 
     name: str
-    func: Callable[..., Any]
-    context_parameter: str | None  # by which name func wants the context; None: not at all
+    func: Callable[..., Any]  # the user's function
+    call: Call  # calls it with what it was declared to take
     queue: str | None
     on_failure: OnFailure
     store_result: bool
@@ -33,10 +34,6 @@ class EntrypointExecutorParameters:
     limit: Limit | None = None  # None: unlimited
     timeout: float | None = None  # of an attempt, in seconds
     transactional: bool = False
-
-    @property
-    def accepts_context(self) -> bool:
-        return self.context_parameter is not None
 
 
 class AbstractEntrypointExecutor(ABC):
@@ -73,14 +70,7 @@ class EntrypointExecutor(AbstractEntrypointExecutor):
     """Calls the function."""
 
     def execute(self, job: Job, context: Context) -> Any:
-        return self.call(job, context)
-
-    def call(self, subject: Any, context: Context) -> Any:
-        """Calls the function with `subject`, and with the context if it takes one."""
-        name = self.parameters.context_parameter
-        if name is None:
-            return self.parameters.func(subject)
-        return self.parameters.func(subject, **{name: context})
+        return self.parameters.call(job, context)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,15 +1,111 @@
-"""Checks the options that an entrypoint is declared with, and brings them into the form that the engine uses."""
+"""The options that an entrypoint is declared with: their types, their defaults, and what is refused of them."""
 
 from __future__ import annotations
 
+import difflib
 import math
+from collections.abc import Callable, Mapping
 from datetime import timedelta
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, TypedDict, get_args
 
+from pgq_sync.entrypoints.executors import AbstractEntrypointExecutor, DatabaseRetry, EntrypointExecutorParameters
 from pgq_sync.models import Limit, LimitScope, OnFailure
+from pgq_sync.storage.intake import check_name
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+ExecutorFactory = Callable[[EntrypointExecutorParameters], AbstractEntrypointExecutor]
+
+
+class HandlerOptions(TypedDict, total=False):
+    """The options that every decorator takes; `PgQueuer.entrypoint` documents them."""
+
+    concurrency_limit: int
+    requests_per_second: float
+    burst: float | None
+    limit_scope: LimitScope
+    timeout: timedelta | float | None
+    retry: DatabaseRetry | None
+    on_failure: OnFailure
+    executor_factory: ExecutorFactory | None
+    accepts_context: bool | None
+    transactional: bool
+    store_result: bool
+    keep_history: bool
+
+
+class EntrypointOptions(HandlerOptions, total=False):
+    """The options of an entrypoint."""
+
+    queue: str | None
+
+
+DEFAULTS: EntrypointOptions = {
+    "queue": None,
+    "concurrency_limit": 0,
+    "requests_per_second": math.inf,
+    "burst": None,
+    "limit_scope": "fleet",
+    "timeout": None,
+    "retry": None,
+    "on_failure": "fail",
+    "executor_factory": None,
+    "accepts_context": None,
+    "transactional": False,
+    "store_result": False,
+    "keep_history": True,
+}
 
 _LONGEST_TIMEOUT = timedelta(days=365_000)  # a deadline in ten thousand years is no date any more
 _MOST_AT_ONCE = 2**31 - 1  # PostgreSQL's integer
+
+
+def complete(options: HandlerOptions) -> EntrypointOptions:
+    """`options` with the defaults of those that are not given.
+
+    Raises:
+        TypeError, ValueError: one of them is unknown, or its value cannot be used.
+    """
+    _refuse_unknown(options)
+    given: EntrypointOptions = {**DEFAULTS, **options}
+    if (retry := given["retry"]) is not None and not isinstance(retry, DatabaseRetry):
+        raise ValueError(f"retry={retry!r}: a DatabaseRetry is accepted")
+    if (factory := given["executor_factory"]) is not None and not callable(factory):
+        raise TypeError(f"executor_factory={factory!r}: a subclass of AbstractEntrypointExecutor is accepted")
+    if given["accepts_context"] not in (None, True, False):
+        raise ValueError(f"accepts_context={given['accepts_context']!r}: True, False or None is accepted")
+    return given
+
+
+def parameters(name: str, **options: Unpack[EntrypointOptions]) -> dict[str, Any]:
+    """What `EntrypointExecutorParameters` tell of an entrypoint that was declared with these complete options.
+
+    Raises:
+        TypeError, ValueError: the name or one of the options cannot be used; the message names it and its value.
+    """
+    queue = options["queue"]
+    switches = {option: options[option] for option in ("transactional", "store_result", "keep_history")}
+    _check_switches(switches)
+    return {
+        **switches,
+        "name": check_name("entrypoint", name),
+        "queue": None if queue is None else check_name("queue", queue),
+        "on_failure": check_on_failure(options["on_failure"]),
+        "timeout": check_timeout(options["timeout"]),
+        "limit": check_limit(
+            *(options["concurrency_limit"], options["requests_per_second"], options["burst"], options["limit_scope"])
+        ),
+    }
+
+
+def _refuse_unknown(options: Mapping[str, object]) -> None:
+    for option in options:
+        if option not in DEFAULTS:
+            close = difflib.get_close_matches(option, DEFAULTS, n=1)
+            raise TypeError(
+                f"there is no option {option!r}; " + (f"did you mean {close[0]!r}?" if close else f"known: {', '.join(DEFAULTS)}")
+            )
 
 
 def check_limit(concurrency_limit: Any, requests_per_second: Any, burst: Any, limit_scope: Any) -> Limit | None:
@@ -63,8 +159,7 @@ def check_on_failure(on_failure: Any) -> OnFailure:
     return checked
 
 
-def check_switches(**switches: Any) -> None:
-    """Raises ValueError unless each of these options is True or False."""
+def _check_switches(switches: Mapping[str, object]) -> None:
     for option, value in switches.items():
         if not isinstance(value, bool):
             raise ValueError(f"{option}={value!r}: True or False is accepted")

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
-from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from pgq_sync.entrypoints.calls import Call, JobCall
 from pgq_sync.entrypoints.executors import (
     AbstractEntrypointExecutor,
     DatabaseRetry,
@@ -16,14 +14,17 @@ from pgq_sync.entrypoints.executors import (
     EntrypointExecutor,
     EntrypointExecutorParameters,
 )
-from pgq_sync.entrypoints.options import check_limit, check_on_failure, check_switches, check_timeout
-from pgq_sync.entrypoints.schedules import ScheduleExecutor, check_expression
+from pgq_sync.entrypoints.options import EntrypointOptions, ExecutorFactory, HandlerOptions, complete, parameters
+from pgq_sync.entrypoints.schedules import ScheduleCall, check_expression
 from pgq_sync.entrypoints.signature import context_parameter, describe
-from pgq_sync.models import DeclaredSchedule, Limit, LimitScope, OnFailure
+from pgq_sync.models import DeclaredSchedule, Limit
 from pgq_sync.storage.intake import check_name, check_priority
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
 Handler = TypeVar("Handler", bound=Callable[..., Any])
-ExecutorFactory = Callable[[EntrypointExecutorParameters], AbstractEntrypointExecutor]
+MakeCall = Callable[[Callable[..., Any], str | None], Call]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,65 +64,33 @@ class Registry:
         limits = {name: entrypoint.parameters.limit for name, entrypoint in self._entrypoints.items()}
         return {name: limit for name, limit in limits.items() if limit is not None}
 
-    def entrypoint(
-        self,
-        name: str,
-        *,
-        queue: str | None = None,
-        concurrency_limit: int = 0,
-        requests_per_second: float = math.inf,
-        burst: float | None = None,
-        limit_scope: LimitScope = "fleet",
-        timeout: timedelta | float | None = None,
-        retry: DatabaseRetry | None = None,
-        on_failure: OnFailure = "fail",
-        executor_factory: ExecutorFactory | None = None,
-        accepts_context: bool | None = None,
-        transactional: bool = False,
-        store_result: bool = False,
-        keep_history: bool = True,
-    ) -> Callable[[Handler], Handler]:
+    def entrypoint(self, name: str, **options: Unpack[EntrypointOptions]) -> Callable[[Handler], Handler]:
         """The decorator behind `PgQueuer.entrypoint`, which documents it."""
-        if retry is not None and not isinstance(retry, DatabaseRetry):
-            raise ValueError(f"retry={retry!r}: a DatabaseRetry is accepted")
-        if executor_factory is not None and not callable(executor_factory):
-            raise TypeError(f"executor_factory={executor_factory!r}: a subclass of AbstractEntrypointExecutor is accepted")
-        if accepts_context not in (None, True, False):
-            raise ValueError(f"accepts_context={accepts_context!r}: True, False or None is accepted")
-        check_switches(transactional=transactional, store_result=store_result, keep_history=keep_history)
-        declare = partial(
-            EntrypointExecutorParameters,
-            name=check_name("entrypoint", name),
-            queue=None if queue is None else check_name("queue", queue),
-            on_failure=check_on_failure(on_failure),
-            store_result=store_result,
-            keep_history=keep_history,
-            limit=check_limit(concurrency_limit, requests_per_second, burst, limit_scope),
-            timeout=check_timeout(timeout),
-            transactional=transactional,
-        )
-        self._refuse_second(name)
+        register = self._declare(name, JobCall, options)
 
-        def register(func: Handler) -> Handler:
-            if not callable(func):
-                raise TypeError(f"entrypoint {name!r} decorates {func!r}, which cannot be called")
-            parameters = declare(func=func, context_parameter=context_parameter(func, accepts_context))
-            self._refuse_second(name)
-            self._entrypoints[name] = Entrypoint(parameters, _executor(parameters, executor_factory, retry))
+        def decorate(func: Handler) -> Handler:
+            register(func)
             return func
 
-        return register
+        return decorate
 
     def schedule(
-        self, name: str, expression: str, *, timezone: str = "UTC", queue: str = "default", priority: int = 0, **options: Any
+        self,
+        name: str,
+        expression: str,
+        *,
+        timezone: str = "UTC",
+        queue: str = "default",
+        priority: int = 0,
+        **options: Unpack[HandlerOptions],
     ) -> Callable[[Handler], Handler]:
         """The decorator behind `PgQueuer.schedule`, which documents it."""
         check_expression(expression, timezone)
         declared = DeclaredSchedule(name, expression, timezone, check_name("queue", queue), check_priority(priority))
         if not self._expressions(name):
-            self.entrypoint(name, executor_factory=ScheduleExecutor, **options)  # whatever is wrong is told at once
+            self._declare(name, ScheduleCall, options)  # whatever is wrong is told at once
 
-        def declare(func: Handler) -> Handler:
+        def decorate(func: Handler) -> Handler:
             # Now, and not above: of several decorators one above the other, all are made before the first is applied.
             if expression in self._expressions(name):
                 raise ValueError(f"schedule {name!r} has the expression {expression!r} already")
@@ -132,15 +101,31 @@ class Registry:
                         f"schedule {name!r} has its options already: give {', '.join(options)} with its first expression"
                     )
             else:
-                self.entrypoint(name, executor_factory=ScheduleExecutor, **options)(func)
+                self._declare(name, ScheduleCall, options)(func)
             self._schedules.append(declared)
             return func
 
-        return declare
+        return decorate
 
     def schedules(self) -> tuple[DeclaredSchedule, ...]:
         """What is scheduled."""
         return tuple(self._schedules)
+
+    def _declare(self, name: str, make_call: MakeCall, options: HandlerOptions) -> Callable[[Callable[..., Any]], None]:
+        """Checks what is declared of an entrypoint; what comes back registers its function."""
+        given = complete(options)
+        declared = parameters(name, **given)
+        self._refuse_second(name)
+
+        def register(func: Callable[..., Any]) -> None:
+            if not callable(func):
+                raise TypeError(f"entrypoint {name!r} decorates {func!r}, which cannot be called")
+            call = make_call(func, context_parameter(func, given["accepts_context"]))
+            self._refuse_second(name)
+            made = EntrypointExecutorParameters(func=func, call=call, **declared)
+            self._entrypoints[name] = Entrypoint(made, _executor(made, given["executor_factory"], given["retry"]))
+
+        return register
 
     def _expressions(self, name: str) -> list[str]:
         return [schedule.expression for schedule in self._schedules if schedule.name == name]

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import zoneinfo
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
 from croniter import CroniterBadCronError, CroniterBadDateError, croniter
 
+from pgq_sync.entrypoints.calls import call_with
 from pgq_sync.entrypoints.context import Context
-from pgq_sync.entrypoints.executors import EntrypointExecutor
 from pgq_sync.models import DeclaredSchedule, Job
 from pgq_sync.storage.ticks import HEADER
 
@@ -27,11 +27,15 @@ class Schedule:
     job: Job  # the job that runs it
 
 
-class ScheduleExecutor(EntrypointExecutor):
+@dataclass(frozen=True, slots=True)
+class ScheduleCall:
     """Calls a scheduled function with its tick."""
 
-    def execute(self, job: Job, context: Context) -> Any:
-        return self.call(_tick(job), context)
+    func: Callable[..., Any]
+    context_parameter: str | None
+
+    def __call__(self, job: Job, context: Context) -> Any:
+        return call_with(self.func, self.context_parameter, _tick(job), context)
 
 
 def check_expression(expression: str, zone: str) -> None:

@@ -18,6 +18,7 @@ from pgq_sync import (
     PgQueuer,
     Settings,
 )
+from pgq_sync.entrypoints.calls import JobCall
 
 
 @pytest.fixture
@@ -135,8 +136,15 @@ def test_the_executor_factory_gets_what_was_declared(application: PgQueuer) -> N
 
     (parameters,) = given
     assert (parameters.name, parameters.func) == ("fetch", wants_context)
-    assert (parameters.accepts_context, parameters.context_parameter) == (True, "around")
+    assert parameters.call == JobCall(wants_context, "around")
     assert {name: getattr(parameters, name) for name in options} == options
+
+
+@pytest.mark.parametrize(("option", "hint"), [("retries", "retry"), ("color", "known: ")])
+def test_an_unknown_option_is_refused_with_a_hint(option: str, hint: str) -> None:
+    options: dict[str, Any] = {option: 1}
+    with pytest.raises(TypeError, match=f"no option '{option}'.*{hint}"):
+        PgQueuer.in_memory().entrypoint("fetch", **options)
 
 
 def test_the_executor_is_called_in_place_of_the_function(either: PgQueuer) -> None:
