@@ -49,7 +49,7 @@ def verify(embedded: str | None, **options: Any) -> None:
         differences = pgq.schema.verify()
     for line in differences:
         click.echo(line)
-    click.echo(f"{len(differences)} differences" if differences else "the schema is as it should be")
+    click.echo(_told(len(differences)))
     if differences:
         sys.exit(1)
 
@@ -124,4 +124,10 @@ def _report(migrations: list[str], verb: str) -> None:
     for migration in migrations:
         click.echo(f"{verb} {migration}")
     if not migrations:
-        click.echo("nothing to do")
+        click.echo("the schema is up to date")
+
+
+def _told(differences: int) -> str:
+    if not differences:
+        return "the schema is as it should be"
+    return "1 difference" if differences == 1 else f"{differences} differences"

@@ -33,7 +33,7 @@ def execute(dsn: str, sql: str) -> list[Any]:
 def test_install_makes_the_tables_once(empty_console: Console, empty_dsn: str) -> None:
     assert empty_console.output("install").splitlines() == [f"installed {title}" for title in TITLES]
     made = execute(empty_dsn, OURS)
-    assert empty_console.output("install") == "nothing to do\n"
+    assert empty_console.output("install") == "the schema is up to date\n"
     assert execute(empty_dsn, OURS) == made != []
     assert empty_console.output("verify") == "the schema is as it should be\n"
 
@@ -49,8 +49,8 @@ def test_several_installations_live_beside_each_other(empty_console: Console) ->
 
 
 def test_upgrade_tells_what_it_would_do_and_does_nothing_where_nothing_is_to_do(console: Console, dsn: str) -> None:
-    assert console.output("upgrade", "--plan") == "nothing to do\n"
-    assert console.output("upgrade") == "nothing to do\n"
+    assert console.output("upgrade", "--plan") == "the schema is up to date\n"
+    assert console.output("upgrade") == "the schema is up to date\n"
     execute(dsn, "update pgq_version set version = 0")
     assert console.output("upgrade", "--plan").splitlines() == [f"would run {title}" for title in TITLES]
     assert execute(dsn, "select version from pgq_version") == [(0,)]
