@@ -19,13 +19,12 @@ from pgq_sync.entrypoints.registry import Handler, Registry
 from pgq_sync.errors import ConfigError
 from pgq_sync.models import QueueExecutionMode
 from pgq_sync.settings import Settings
-from pgq_sync.storage.connections import Connections, ForeignConnection, ForeignPool, OwnPool
+from pgq_sync.storage.backend import Backend, Connect
+from pgq_sync.storage.clock import RowClock
+from pgq_sync.storage.connections import ForeignConnection, ForeignPool, OwnPool
 from pgq_sync.storage.doctor import Finding, diagnose
 from pgq_sync.storage.jobs import JobBook
 from pgq_sync.storage.limit_book import LimitBook
-from pgq_sync.storage.memory import MemoryStore
-from pgq_sync.storage.names import Names
-from pgq_sync.storage.postgres import PostgresStore
 from pgq_sync.storage.producer import Producer
 from pgq_sync.storage.schema import Schema
 from pgq_sync.storage.store import Intake, Store
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 Resources = MutableMapping[Any, Any]
-Connect = Callable[[Settings], Connections]
 
 
 class PgQueuer(Producer):
@@ -52,10 +50,8 @@ class PgQueuer(Producer):
     def __init__(self, connect: Connect | None, settings: Settings | None, resources: Resources | None) -> None:
         self.registry = Registry()
         self.resources: Resources = {} if resources is None else resources
+        self.backend = Backend(connect, settings, RowClock())  # tests put another in its place
         super().__init__(lambda: self.store.intake(), lambda: self.settings, self.registry.queue_of)
-        self._connect = connect
-        # Filled at first use by setdefault, which needs no lock: none can be held while a process forks.
-        self._made: dict[str, Any] = {} if settings is None else {"settings": settings}
 
     @classmethod
     def from_dsn(
@@ -104,14 +100,12 @@ class PgQueuer(Producer):
         Raises:
             ConfigError: a `PGQ_*` variable cannot be used.
         """
-        made: Settings = self._made.get("settings") or self._made.setdefault("settings", Settings.from_env())
-        return made
+        return self.backend.settings
 
     @property
     def store(self) -> Store:
         """Where the jobs are: for tests and for tools that are built on top."""
-        made: Store = self._made.get("store") or self._made.setdefault("store", self._make_store())
-        return made
+        return self.backend.store
 
     @property
     def jobs(self) -> JobBook:
@@ -130,9 +124,9 @@ class PgQueuer(Producer):
         Raises:
             ConfigError: there is no database.
         """
-        if self._connect is None:
+        if not self.backend.has_database:
             raise ConfigError("an in-memory PgQueuer has no schema: nothing needs to be installed")
-        return Schema(self._connections, self._names)
+        return Schema(self.backend.connections, self.backend.names)
 
     def on(self, connection: Any) -> OnConnection:
         """The calls `enqueue` and `enqueue_many`, and `jobs`, bound to the caller's connection and its transaction.
@@ -236,7 +230,7 @@ class PgQueuer(Producer):
         chosen = self._worker_settings(concurrency=concurrency, batch_size=batch_size, **settings)
         if max_jobs is not None and max_jobs < 1:
             raise ConfigError(f"max_jobs={max_jobs!r}: a whole number from 1 up is accepted")
-        return Worker(
+        worker = Worker(
             self.store.for_engine(handlers=chosen.concurrency + chosen.max_stuck),
             self.registry,
             chosen,
@@ -250,6 +244,8 @@ class PgQueuer(Producer):
             max_jobs=max_jobs,
             name=name,
         )
+        self.backend.workers[worker.info.worker_id] = worker
+        return worker
 
     def run(self, **options: Any) -> WorkReport:
         """Runs a worker, with the options of `worker`, until it is stopped by SIGTERM or SIGINT or has drained.
@@ -282,12 +278,11 @@ class PgQueuer(Producer):
         Raises:
             ConfigError: there is no database.
         """
-        return list(diagnose(self._connections, self._names))
+        return list(diagnose(self.backend.connections, self.backend.names))
 
     def close(self) -> None:
         """Closes what this object opened; later use opens again."""
-        if store := self._made.get("store"):
-            store.close()
+        self.backend.close()
 
     def __enter__(self) -> PgQueuer:
         return self
@@ -297,20 +292,6 @@ class PgQueuer(Producer):
 
     def _producer(self, intake: Callable[[], AbstractContextManager[Intake]]) -> Producer:
         return Producer(intake, lambda: self.settings, self.registry.queue_of)
-
-    @property
-    def _connections(self) -> Connections:
-        if self._connect is None:
-            raise ConfigError("an in-memory PgQueuer has no database")
-        made: Connections = self._made.get("connections") or self._made.setdefault("connections", self._connect(self.settings))
-        return made
-
-    @property
-    def _names(self) -> Names:
-        return Names(self.settings.prefix, self.settings.schema)
-
-    def _make_store(self) -> Store:
-        return PostgresStore(self._connections, self._names) if self._connect else MemoryStore()
 
     def _worker_settings(self, **changes: Any) -> Settings:
         return self.settings.replace(**{name: value for name, value in changes.items() if value is not None})

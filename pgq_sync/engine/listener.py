@@ -72,6 +72,7 @@ class Listener:
         self._ended: deque[str] = deque()  # the entrypoints of limited jobs that have ended; filled by other threads
         self._quarantined: Claim | None = None  # the latest: a second one waits until its outcome is written
         self._said_deaf = False
+        self._looks = False  # whether to look everywhere; set by other threads
         # Whether there may be jobs that were claimed without the answer having arrived; told once the thread has ended.
         self.in_doubt = False
 
@@ -144,6 +145,11 @@ class Listener:
         if claimer is not None:
             claimer.wake()
 
+    def look(self) -> None:
+        """What is due, or has room, may have changed everywhere: the store's clock was moved. From any thread."""
+        self._looks = True
+        self.wake()
+
     def written(self, settlements: Sequence[Settlement]) -> None:
         """A batch of outcomes was written: it matters to limits, to a drain, and where that was waited for."""
         if ended := self._limits.ended(each.claim.job.entrypoint for each in settlements):
@@ -180,9 +186,10 @@ class Listener:
             if time.monotonic() >= self._recover_again:
                 self._recover(claimer)
             room = self._room()
+            thorough, self._looks = self._looks, False
             # Without room too: limited jobs may wait for a slot while others were claimed ahead for all of them; and
             # what is due by now would end the wait below at once.
-            claimed = claimer.claim(room)
+            claimed = claimer.claim(room, thorough=thorough)
             self._hand_over(claimed)
             if claimer.wants_slot and not self._throttled:
                 self._slots.reserve()

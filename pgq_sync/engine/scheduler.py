@@ -28,17 +28,22 @@ class Scheduler:
     def __init__(self, store: Schedules, registry: Registry) -> None:
         self._store = store
         self._schedules = registry.schedules()
+        self._wake = threading.Event()
 
     def declare(self) -> None:
         """Makes the schedules known to the store; those it knows keep their next time."""
         if self._schedules:
             self._store.declare(self._schedules, next_tick)
 
+    def wake(self) -> None:
+        """Has the thread look at once: at what is due, and whether it is to end. From any thread."""
+        self._wake.set()
+
     def run(self, stopping: threading.Event) -> None:
         """The thread; it ends at once where nothing is scheduled."""
         names = sorted({schedule.name for schedule in self._schedules})
         nap = 0.0
-        while names and not stopping.wait(nap):
+        while names and not self._is_over(stopping, nap):
             try:
                 due_in = self._store.tick(names, next_tick)
                 # Due and not fired: another scheduler is about to.
@@ -46,3 +51,8 @@ class Scheduler:
             except StoreUnavailable as error:
                 logger.warning("the schedules wait for the database: %s", error)
                 nap = _AGAIN
+
+    def _is_over(self, stopping: threading.Event, nap: float) -> bool:
+        self._wake.wait(nap)
+        self._wake.clear()
+        return stopping.is_set()

@@ -152,6 +152,11 @@ class Worker:
             "worker %s started: %s slots, entrypoints %s", self.info.name, self.info.slots, ", ".join(self.info.entrypoints)
         )
 
+    def look(self) -> None:
+        """Has it look at once for whatever is due, everywhere. For tests, which may move the clock of the jobs' times."""
+        self._listener.look()
+        self._scheduler.wake()
+
     def request_stop(self) -> None:
         """Makes `run` stop; returns at once. May be called from a signal's handler."""
         self._mailbox.put(signal.SIGTERM)
@@ -234,6 +239,7 @@ class Worker:
             if first in self._threads:
                 self._threads[first].stop()
         self._listener.wake()
+        self._scheduler.wake()
         self._keeper.stopping()
         if not self._threads["listener"].join(_LAST_WORDS):
             # It waits for the database: for a lock on the table, say. A claim that is cut off takes nothing.

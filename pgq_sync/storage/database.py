@@ -30,6 +30,17 @@ class Session(Protocol):
         """Whether a statement would be a transaction of its own."""
 
 
+class BoundSession(Session, Protocol):
+    """A session on a connection of the caller's."""
+
+    @property
+    def driver_connection(self) -> Any:
+        """The driver's connection beneath."""
+
+    def undo(self, savepoint: str) -> None:
+        """Rolls back to a savepoint and forgets it, also where a statement has failed since."""
+
+
 class PsycopgSession:
     """A psycopg connection; `prepare` as in psycopg's `execute`."""
 
@@ -48,6 +59,14 @@ class PsycopgSession:
     def in_autocommit(self) -> bool:
         return self._connection.autocommit and self._connection.info.transaction_status == TransactionStatus.IDLE
 
+    @property
+    def driver_connection(self) -> Any:
+        return self._connection
+
+    def undo(self, savepoint: str) -> None:
+        self.run(f"rollback to savepoint {savepoint}")
+        self.run(f"release savepoint {savepoint}")
+
 
 class DjangoSession:
     """A Django database connection, whichever driver it uses."""
@@ -64,6 +83,16 @@ class DjangoSession:
     def in_autocommit(self) -> bool:
         return bool(self._connection.get_autocommit())
 
+    @property
+    def driver_connection(self) -> Any:
+        return self._connection.connection
+
+    def undo(self, savepoint: str) -> None:
+        if self._connection.in_atomic_block:
+            self._connection.set_rollback(False)  # else Django itself refuses every statement, this one too
+        self.run(f"rollback to savepoint {savepoint}")
+        self.run(f"release savepoint {savepoint}")
+
 
 class SqlAlchemySession:
     """An SQLAlchemy Connection, whichever driver it uses."""
@@ -79,8 +108,16 @@ class SqlAlchemySession:
     def in_autocommit(self) -> bool:
         return bool(self._connection.connection.dbapi_connection.autocommit)
 
+    @property
+    def driver_connection(self) -> Any:
+        return self._connection.connection.dbapi_connection
 
-def bind(connection: Any) -> Session:
+    def undo(self, savepoint: str) -> None:
+        self.run(f"rollback to savepoint {savepoint}")
+        self.run(f"release savepoint {savepoint}")
+
+
+def bind(connection: Any) -> BoundSession:
     """The session on a connection of any supported kind.
 
     Args:

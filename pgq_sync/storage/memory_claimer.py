@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
-from pgq_sync.models import Claim, Claimed, JobId, Peers, Recovered, Room, WorkerInfo
+from pgq_sync.models import Claim, Claimed, Peers, Recovered, Room, WorkerInfo
 from pgq_sync.storage.claiming import LocalLimits
 from pgq_sync.storage.lanes import claim_order, serving
 from pgq_sync.storage.limit_rows import ANY, LimitRow
@@ -99,7 +99,7 @@ class MemoryClaimer:
                     self._waiting[lane] = None
                 else:
                     careful += self._claim_carefully(lane, min(room.now, room.ahead) - taken, fence, now)
-            others = [lane[2] for lane in lanes if not self._needs_care(lane) and self._peek_due(lane, now) is not None]
+            others = [lane[2] for lane in lanes if not self._needs_care(lane) and self._state.first_due(lane, now) is not None]
             self.wants_slot = bool(self._slotless) and max(self._slotless) >= max(others, default=-sys.maxsize)
             return Claimed(sorted(plain, key=claim_order), sorted(careful, key=claim_order))
 
@@ -131,7 +131,7 @@ class MemoryClaimer:
         # Where the clock was set back, the bucket fills from the new time on.
         if tokens is not None and (claims or (row.refilled_at and row.refilled_at > now)):
             row = self._state.limits[lane[1], ANY] = dataclasses.replace(row, tokens=tokens - len(claims), refilled_at=now)
-        if self._peek_due(lane, now) is not None:
+        if self._state.first_due(lane, now) is not None:
             self._waiting[lane] = self._limits.next_room(lane[1]) or _next_token(row, now)
             if len(claims) < allowed:
                 self._slotless.append(lane[2])
@@ -149,37 +149,10 @@ class MemoryClaimer:
 
     def _claim(self, lane: MemoryKey, room: int, fence: int, now: datetime) -> list[Claim]:
         claims: list[Claim] = []
-        while len(claims) < room and (job_id := self._peek_due(lane, now)) is not None:
+        while len(claims) < room and (job_id := self._state.first_due(lane, now)) is not None:
             heapq.heappop(self._state.lanes[lane])
-            claims.append(self._claim_one(job_id, fence, now))
+            claims.append(self._state.claim(job_id, self.worker_id, fence, now))
         return claims
-
-    def _peek_due(self, lane: MemoryKey, now: datetime) -> JobId | None:
-        """The first due job of a lane; entries that are outdated are dropped on the way."""
-        heap = self._state.lanes[lane]
-        while heap:
-            due, job_id = heap[0]
-            row = self._state.jobs.get(job_id)
-            if row is not None and (row.status, row.execute_after, row.lane) == ("queued", due, lane):
-                return job_id if due <= now else None
-            heapq.heappop(heap)
-        del self._state.lanes[lane]
-        return None
-
-    def _claim_one(self, job_id: JobId, fence: int, now: datetime) -> Claim:
-        row = self._state.jobs[job_id]
-        if row.dedupe_until == "started":
-            self._state.free_key(row)
-        row = self._state.jobs[job_id] = dataclasses.replace(
-            row,
-            status="running",
-            attempt=row.attempt + 1,
-            worker_id=self.worker_id,
-            fence=fence,
-            claimed_at=now,
-            dedupe_until=None if row.dedupe_until == "started" else row.dedupe_until,
-        )
-        return Claim(row.job, fence, row.rescues)
 
     def _holds(self, claim: Claim) -> bool:
         row = self._state.jobs.get(claim.job.id)

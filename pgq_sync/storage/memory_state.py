@@ -11,7 +11,7 @@ from datetime import datetime, timezone
 from typing import Protocol
 from uuid import UUID
 
-from pgq_sync.models import JobId, WorkerInfo
+from pgq_sync.models import Claim, JobId, WorkerInfo
 from pgq_sync.storage.limit_rows import ANY, LimitRow
 from pgq_sync.storage.memory_rows import MemoryKey, MemoryRow
 from pgq_sync.storage.store import Clock
@@ -84,6 +84,34 @@ class MemoryState:
         """Whether jobs of this entrypoint in this queue are not to be claimed."""
         rows = (self.limits.get(key) for key in ((entrypoint, ANY), (ANY, queue), (entrypoint, queue)))
         return any(row is not None and row.paused_at is not None for row in rows)
+
+    def first_due(self, lane: MemoryKey, now: datetime) -> JobId | None:
+        """The first due job of a lane; entries that are outdated are dropped on the way."""
+        heap = self.lanes[lane]
+        while heap:
+            due, job_id = heap[0]
+            row = self.jobs.get(job_id)
+            if row is not None and (row.status, row.execute_after, row.lane) == ("queued", due, lane):
+                return job_id if due <= now else None
+            heapq.heappop(heap)
+        del self.lanes[lane]
+        return None
+
+    def claim(self, job_id: JobId, worker_id: UUID, fence: int, now: datetime) -> Claim:
+        """Claims a job that waits; the caller takes its entry out of the lane."""
+        row = self.jobs[job_id]
+        if row.dedupe_until == "started":
+            self.free_key(row)
+        row = self.jobs[job_id] = dataclasses.replace(
+            row,
+            status="running",
+            attempt=row.attempt + 1,
+            worker_id=worker_id,
+            fence=fence,
+            claimed_at=now,
+            dedupe_until=None if row.dedupe_until == "started" else row.dedupe_until,
+        )
+        return Claim(row.job, fence, row.rescues)
 
     def wake(self) -> None:
         """Has every claimer look."""

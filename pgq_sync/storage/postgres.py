@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import date, datetime, timedelta, timezone
 from typing import Any
 from uuid import UUID
@@ -13,6 +13,7 @@ import psycopg
 from pgq_sync.errors import StoreUnavailable
 from pgq_sync.models import (
     Beat,
+    Claim,
     JobId,
     Peers,
     Rescued,
@@ -33,8 +34,9 @@ from pgq_sync.storage.rights import rights_told
 from pgq_sync.storage.schedules import PostgresSchedules
 from pgq_sync.storage.schema import Schema
 from pgq_sync.storage.statements import statements
-from pgq_sync.storage.store import OWN, Clock, database_clock
+from pgq_sync.storage.store import OWN, Clock, HandlerTransaction, database_clock
 from pgq_sync.storage.transactions import Lend, PostgresTransaction
+from pgq_sync.storage.turns import claim_next
 
 _FINISHING = ("succeeded", "failed", "cancelled")
 
@@ -103,7 +105,14 @@ class PostgresStore:
         finally:
             connection.close()
 
-    def transaction(self) -> PostgresTransaction:
+    def claim_next(self, worker: WorkerInfo) -> Claim | None:
+        with self._session(OWN) as session:
+            return claim_next(session, self._names, self._clock, worker)
+
+    def sheltered(self) -> AbstractContextManager[None]:
+        return nullcontext()  # claims are committed here, and handlers have connections of their own
+
+    def transaction(self) -> AbstractContextManager[HandlerTransaction]:
         return PostgresTransaction(self._lend or self._connections.for_engine().handler, self.intake, self.finish)
 
     def finish(self, connection: Any, settlement: Settlement) -> bool:
@@ -112,7 +121,7 @@ class PostgresStore:
         own = isinstance(connection, psycopg.Connection)
         session = PsycopgSession(connection, prepare=False) if own else bind(connection)
         worker_id = settlement.claim.job.worker_id
-        claims = self._claims(worker_id, [settlement]) | {"worker_id": str(worker_id)}  # which every driver can send
+        claims = self._claims(worker_id, [settlement])
         return bool(session.run(self._sql["hold"], claims) and session.run(self._sql["finish"], claims | _finish([settlement])))
 
     def _have_partition(self) -> None:
@@ -128,7 +137,7 @@ class PostgresStore:
     def settle(self, worker_id: UUID, settlements: Sequence[Settlement], *, again: bool = False) -> Settled:
         try:
             return self._settle(worker_id, settlements, again)
-        except psycopg.errors.CheckViolation as error:
+        except Exception as error:
             if not lacks_partition(error):
                 raise
             # Nothing was written: only what finishes jobs needs a partition, and that comes first.
@@ -181,7 +190,7 @@ class PostgresStore:
     def _claims(self, worker_id: UUID, settlements: Sequence[Settlement]) -> dict[str, Any]:
         return {
             "now": self._clock(),
-            "worker_id": worker_id,
+            "worker_id": str(worker_id),  # which every driver can send
             "ids": [each.claim.job.id for each in settlements],
             "fences": list({each.claim.fence for each in settlements}),
         }

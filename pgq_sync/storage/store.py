@@ -14,6 +14,7 @@ from uuid import UUID
 from pgq_sync.models import (
     Beat,
     CancelResult,
+    Claim,
     DeclaredLimit,
     DeclaredSchedule,
     DeleteResult,
@@ -81,6 +82,12 @@ class Jobs(Protocol):
             limits: what the worker itself knows of the limits.
             on_cancel: called, in the listener thread, when somebody has asked jobs to end.
         """
+
+    def claim_next(self, worker: WorkerInfo) -> Claim | None:
+        """Claims the due job that comes first: for whoever does one after the other in a thread of his own, limits aside."""
+
+    def sheltered(self) -> AbstractContextManager[None]:
+        """Surrounds an attempt that runs where its job was claimed: lest what fails in it spoils the caller's transaction."""
 
     def transaction(self) -> AbstractContextManager[HandlerTransaction]:
         """The transaction of one attempt: leaving it commits, and rolls back what raises. Unused, it costs nothing."""

@@ -24,7 +24,7 @@ CHANGES: dict[str, tuple[str, str]] = {
     "unexpected: index": ("create index pgq_extra on pgq_job (attempt)", "index pgq_extra"),
     "different: function": (
         "create or replace function pgq_announce(number bigint, count bigint, queues text[], entrypoints text[], "
-        "priorities smallint[], due timestamptz[]) returns void language plpgsql as 'begin end'",
+        "priorities smallint[], due timestamptz[], now timestamptz default null) returns void language plpgsql as 'begin end'",
         "function pgq_announce(",
     ),
     "different: default": ("alter table pgq_job alter column priority set default 5", "column pgq_job.priority"),

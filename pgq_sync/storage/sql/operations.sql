@@ -114,7 +114,8 @@ with picked as materialized (
 ), forgotten as (
     delete from {cancel} where job_id = any(array(select id from picked))
 ), told as (
-    select {announce}(max(id), count(*), array_agg(queue), array_agg(entrypoint), array_agg(priority), array_agg(execute_after))
+    select {announce}(max(id), count(*), array_agg(queue), array_agg(entrypoint), array_agg(priority), array_agg(execute_after),
+                      %(now)s::timestamptz)
     from (
         select max(id) as id, queue, entrypoint, priority, min(execute_after) as execute_after
         from changed group by queue, entrypoint, priority

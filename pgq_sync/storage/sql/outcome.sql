@@ -57,7 +57,8 @@ with outcome as (
     where job.id = any(array(select id from mine)) and outcome.id = job.id
     returning job.id, job.queue, job.entrypoint, job.priority, job.status, job.execute_after
 ), told as (
-    select {announce}(max(id), count(*), array_agg(queue), array_agg(entrypoint), array_agg(priority), array_agg(execute_after))
+    select {announce}(max(id), count(*), array_agg(queue), array_agg(entrypoint), array_agg(priority), array_agg(execute_after),
+                      %(now)s::timestamptz)
     from (
         select max(id) as id, queue, entrypoint, priority, min(execute_after) as execute_after
         from changed

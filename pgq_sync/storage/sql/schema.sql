@@ -38,7 +38,7 @@ select made from {maintain}()
 drop table if exists {job}, {history}, {worker}, {schedule}, {limit}, {cancel}, {progress}, {watch}, {version};
 drop function if exists {announce_insert}();
 drop function if exists {channel}();
-drop function if exists {announce}(bigint, bigint, text[], text[], smallint[], timestamptz[]);
+drop function if exists {announce}(bigint, bigint, text[], text[], smallint[], timestamptz[], timestamptz);
 drop function if exists {enqueue}(text, bytea, integer, timestamptz, text, text, jsonb, text, text, boolean);
 drop function if exists {enqueue_many}(text[], bytea[], smallint[], timestamptz[], text[], text[], text[], text[], text, timestamptz);
 drop function if exists {maintain}(timestamptz, interval);
@@ -83,7 +83,7 @@ grant select, delete on {cancel} to {role};
 grant usage on sequence {job_sequence} to {role};
 grant execute on function {enqueue}(text, bytea, integer, timestamptz, text, text, jsonb, text, text, boolean) to {role};
 grant execute on function {enqueue_many}(text[], bytea[], smallint[], timestamptz[], text[], text[], text[], text[], text, timestamptz) to {role};
-grant execute on function {announce}(bigint, bigint, text[], text[], smallint[], timestamptz[]) to {role};
+grant execute on function {announce}(bigint, bigint, text[], text[], smallint[], timestamptz[], timestamptz) to {role};
 grant execute on function {channel}() to {role};
 
 -- name: grants_worker
@@ -94,7 +94,7 @@ grant select on {version} to {role};
 grant usage on sequence {job_sequence} to {role};
 grant execute on function {enqueue}(text, bytea, integer, timestamptz, text, text, jsonb, text, text, boolean) to {role};
 grant execute on function {enqueue_many}(text[], bytea[], smallint[], timestamptz[], text[], text[], text[], text[], text, timestamptz) to {role};
-grant execute on function {announce}(bigint, bigint, text[], text[], smallint[], timestamptz[]) to {role};
+grant execute on function {announce}(bigint, bigint, text[], text[], smallint[], timestamptz[], timestamptz) to {role};
 grant execute on function {maintain}(timestamptz, interval) to {role};
 grant execute on function {channel}() to {role};
 
@@ -106,7 +106,7 @@ grant select, insert, delete on {cancel} to {role};
 grant select, insert, update on {limit} to {role};
 grant select on {worker}, {version} to {role};
 grant usage on sequence {job_sequence} to {role};
-grant execute on function {announce}(bigint, bigint, text[], text[], smallint[], timestamptz[]) to {role};
+grant execute on function {announce}(bigint, bigint, text[], text[], smallint[], timestamptz[], timestamptz) to {role};
 grant execute on function {maintain}(timestamptz, interval) to {role};
 grant execute on function {channel}() to {role};
 

@@ -161,16 +161,17 @@ create function {channel}() returns text language sql immutable as $channel$ sel
 -- [number, count, [[queue, entrypoint, priority, delay, earliest], ...]]: the number picks the worker that looks
 -- first, the delay says in how many seconds the lane is due, the earliest is the execute_after (Unix time) from which
 -- on there is something in it. Where the lanes would not fit (8,000 bytes are an error in the caller's transaction)
--- they are left out, which means "everything".
+-- they are left out, which means "everything". `now` is the clock that the due times are by, null the database's own.
 create function {announce}(
-    number bigint, count bigint, queues text[], entrypoints text[], priorities smallint[], due timestamptz[]
+    number bigint, count bigint, queues text[], entrypoints text[], priorities smallint[], due timestamptz[],
+    now timestamptz default null
 ) returns void language plpgsql as $announce$
 declare
     message text;
 begin
     select json_build_array(number, count, json_agg(json_build_array(
                queue, entrypoint, priority,
-               round(greatest(extract(epoch from earliest - statement_timestamp()), 0)::numeric, 3),
+               round(greatest(extract(epoch from earliest - coalesce(now, statement_timestamp())), 0)::numeric, 3),
                extract(epoch from earliest))))::text
     into message
     from unnest(queues, entrypoints, priorities, due) as lane(queue, entrypoint, priority, earliest);
@@ -193,10 +194,12 @@ begin
     end if;
     select count(*) as number, max(id) as last_id, min(execute_after) as due, min(queue) as queue, max(queue) as last_queue,
            min(entrypoint) as entrypoint, max(entrypoint) as last_entrypoint,
-           min(priority) as priority, max(priority) as last_priority
+           min(priority) as priority, max(priority) as last_priority,
+           -- What is due at once may be so by a clock that is ahead of the database's.
+           greatest(max(created_at), statement_timestamp()) as now
     into lane
     from added
-    where status = 'queued' and execute_after <= statement_timestamp() + interval '5 seconds';
+    where status = 'queued' and execute_after <= greatest(created_at, statement_timestamp()) + interval '5 seconds';
     if lane.number = 0 then
         return null;
     end if;
@@ -205,15 +208,16 @@ begin
         -- What {announce} would write, at a third of the time: every single enqueue waits for this.
         perform pg_notify({channel_literal}, json_build_array(lane.last_id, lane.number, json_build_array(json_build_array(
             lane.queue, lane.entrypoint, lane.priority,
-            round(greatest(extract(epoch from lane.due - statement_timestamp()), 0)::numeric, 3),
+            round(greatest(extract(epoch from lane.due - lane.now), 0)::numeric, 3),
             extract(epoch from lane.due))))::text);
         return null;
     end if;
-    perform {announce}(max(last_id), sum(jobs)::bigint, array_agg(queue), array_agg(entrypoint), array_agg(priority), array_agg(due))
+    perform {announce}(max(last_id), sum(jobs)::bigint, array_agg(queue), array_agg(entrypoint), array_agg(priority),
+                       array_agg(due), lane.now)
     from (
         select queue, entrypoint, priority, max(id) as last_id, count(*) as jobs, min(execute_after) as due
         from added
-        where status = 'queued' and execute_after <= statement_timestamp() + interval '5 seconds'
+        where status = 'queued' and execute_after <= greatest(created_at, statement_timestamp()) + interval '5 seconds'
         group by queue, entrypoint, priority
     ) as each;
     return null;
@@ -315,9 +319,9 @@ begin
                     delete from {cancel} where job_id = any(array(select id from replaced))
                 ), told as (
                     select {announce}(max(id), count(*), array_agg(queue), array_agg(entrypoint), array_agg(priority),
-                                      array_agg(execute_after))
+                                      array_agg(execute_after), now)
                     from replaced
-                    where execute_after <= statement_timestamp() + interval '5 seconds'
+                    where execute_after <= coalesce(now, statement_timestamp()) + interval '5 seconds'
                     having count(*) > 0 and notify <> 'off'
                 ), done as (
                     select n, id from replaced
@@ -424,7 +428,7 @@ $enqueue$;
 -- finish behind itself; a DROP that would wait longer than 100 ms is left for the next time.
 -- Returns how many partitions it made and dropped.
 create function {maintain}(now timestamptz default null, retention interval default null)
-returns table (made integer, dropped integer) language plpgsql security definer as $maintain$
+returns table (made integer, dropped integer) language plpgsql security definer set lock_timeout to '2s' as $maintain$
 declare
     home text := (pg_catalog.current_schemas(false))[2];
     moment timestamptz;
@@ -440,7 +444,6 @@ begin
     history := format('%I.%I', home, {history_name_literal})::regclass;
     made := 0;
     dropped := 0;
-    perform set_config('lock_timeout', '2s', true);
     perform pg_advisory_xact_lock(hashtextextended(history::text, 0));
     execute format('select durability from %I.%I', home, {version_name_literal}) into durability;
     for day in select today + n from generate_series(-1, 7) as n loop

@@ -1,0 +1,93 @@
+"""Where an application's jobs are: its settings, its connections and its store, each made at the first use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+from uuid import UUID
+from weakref import WeakValueDictionary
+
+from pgq_sync.errors import ConfigError
+from pgq_sync.settings import Settings
+from pgq_sync.storage.clock import RowClock
+from pgq_sync.storage.connections import Connections
+from pgq_sync.storage.memory import MemoryStore
+from pgq_sync.storage.names import Names
+from pgq_sync.storage.postgres import PostgresStore
+from pgq_sync.storage.store import Store
+
+Connect = Callable[[Settings], Connections]
+
+
+class Working(Protocol):
+    """A worker, as the place where it works knows it."""
+
+    def look(self) -> None:
+        """Has it look everywhere for what is due."""
+
+    def stop(self) -> Any:
+        """Stops it in good order."""
+
+
+class Backend:
+    """The place of an application's jobs. A PgQueuer has one; tests put another in its place.
+
+    Args:
+        connect: makes the source of connections; None: there is no database.
+        settings: None: `Settings.from_env()`, at the first use.
+        clock: the time that rows get.
+    """
+
+    def __init__(self, connect: Connect | None, settings: Settings | None, clock: RowClock) -> None:
+        self.clock = clock
+        self.workers: WeakValueDictionary[UUID, Working] = WeakValueDictionary()  # of this process
+        self._connect = connect
+        # Filled at first use by setdefault, which needs no lock: none can be held while a process forks.
+        self._made: dict[str, Any] = {} if settings is None else {"settings": settings}
+
+    @property
+    def settings(self) -> Settings:
+        made: Settings = self._made.get("settings") or self._made.setdefault("settings", Settings.from_env())
+        return made
+
+    @property
+    def store(self) -> Store:
+        made: Store = self._made.get("store") or self._made.setdefault("store", self.make_store())
+        return made
+
+    def make_store(self) -> Store:
+        """A new store for the place; called once."""
+        return PostgresStore(self.connections, self.names, self.clock) if self._connect else MemoryStore(self.clock)
+
+    @property
+    def has_database(self) -> bool:
+        """Whether there is one."""
+        return self._connect is not None
+
+    @property
+    def connections(self) -> Connections:
+        """Where connections come from.
+
+        Raises:
+            ConfigError: there is no database.
+        """
+        if self._connect is None:
+            raise ConfigError("an in-memory PgQueuer has no database")
+        made: Connections = self._made.get("connections") or self._made.setdefault("connections", self._connect(self.settings))
+        return made
+
+    @property
+    def names(self) -> Names:
+        """The tables' names."""
+        return Names(self.settings.prefix, self.settings.schema)
+
+    def look(self) -> None:
+        """Has this process's workers look everywhere at once. From any thread."""
+        for reference in self.workers.valuerefs():
+            if (worker := reference()) is not None:
+                worker.look()
+
+    def close(self) -> None:
+        """Closes what was opened; later use opens again."""
+        if store := self._made.get("store"):
+            store.close()
