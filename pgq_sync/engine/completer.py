@@ -208,10 +208,10 @@ class Completer:
                 half = len(batch) // 2
                 return _joined(self._settle(batch[:half], again=True), self._settle(batch[half:], again=True))
             logger.error("the outcome of job %s cannot be stored: %s", batch[0].claim.job.id, error)
-            return self._store.settle(self._worker_id, [_unstorable(batch[0], error)], again=again)
+            return self._store.settle(self._worker_id, [unstorable(batch[0], error)], again=again)
 
 
-def _unstorable(settlement: Settlement, error: Exception) -> Settlement:
+def unstorable(settlement: Settlement, error: Exception) -> Settlement:
     reason = f"the attempt ended as {settlement.outcome.status}, but its outcome cannot be stored: {error}"
     plain = json.loads(json.dumps(reason).replace("\\u0000", ""))
     outcome = Outcome(status="failed", error=failure(settlement.claim.job, type(error).__name__, plain))

@@ -31,12 +31,14 @@ class Guard:
         timeout: in how many seconds from now it is over.
     """
 
-    __slots__ = ("_lock", "_thread", "deadline", "fired", "timeout")
+    __slots__ = ("_late", "_lock", "_spared", "_thread", "deadline", "fired", "timeout")
 
     def __init__(self, timeout: float) -> None:
         self.timeout = timeout
         self.deadline = time.monotonic() + timeout
         self.fired = False
+        self._spared: tuple[str, ...] = _CRITICAL_MODULES  # the beginnings of modules in which nothing is raised
+        self._late = False  # whether a handler that returns after the deadline has failed
         self._lock = threading.Lock()
         self._thread: int | None = None  # in which the handler runs; None: it does not, and nothing may be raised
 
@@ -44,6 +46,11 @@ class Guard:
     def is_over(self) -> bool:
         """Whether the deadline has passed."""
         return time.monotonic() >= self.deadline
+
+    def spare(self, modules: tuple[str, ...]) -> None:
+        """Has nothing raised in these modules either, and so perhaps nowhere: a handler that returns too late has failed then."""
+        self._spared += modules
+        self._late = True
 
     def run(self, handler: Callable[[], Value]) -> Value:
         """Calls `handler`, in the slot's thread.
@@ -64,6 +71,8 @@ class Guard:
             self._disarm()
             if not returned:
                 raise
+        if self._late and self.is_over:
+            raise JobTimeout
         return value
 
     def fire(self) -> bool:
@@ -71,7 +80,7 @@ class Guard:
 
         def strike(thread: int) -> None:
             # Both while this thread holds the interpreter: the other one stands still where it is.
-            if not self.fired and not _is_critical(sys._current_frames().get(thread)):
+            if not self.fired and not _is_in(self._spared, sys._current_frames().get(thread)):
                 self.fired = True
                 _raise_in(thread, JobTimeout)
 
@@ -96,12 +105,12 @@ class Guard:
                 _raise_in(threading.get_ident(), None)
 
 
-def _is_critical(frame: FrameType | None) -> bool:
-    """Whether a thread at `frame` had better not be interrupted."""
+def _is_in(modules: tuple[str, ...], frame: FrameType | None) -> bool:
+    """Whether a thread at `frame` is in one of these modules, and had better not be interrupted."""
     for _ in range(_NEAR):
         if frame is None:
             return False
-        if str(frame.f_globals.get("__name__")).startswith(_CRITICAL_MODULES):
+        if str(frame.f_globals.get("__name__")).startswith(modules):
             return True
         frame = frame.f_back
     return False

@@ -83,9 +83,17 @@ class Backend:
 
     def look(self) -> None:
         """Has this process's workers look everywhere at once. From any thread."""
-        for reference in self.workers.valuerefs():
-            if (worker := reference()) is not None:
-                worker.look()
+        for worker in self._living():
+            worker.look()
+
+    def stop_workers(self) -> None:
+        """Stops this process's workers, each in good order."""
+        for worker in self._living():
+            worker.stop()
+
+    def _living(self) -> list[Working]:
+        # The references first, in one step: other threads may make workers meanwhile.
+        return [worker for reference in self.workers.valuerefs() if (worker := reference()) is not None]
 
     def close(self) -> None:
         """Closes what was opened; later use opens again."""

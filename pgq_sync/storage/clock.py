@@ -13,16 +13,16 @@ class RowClock:
     """The clock of an application's stores, for which another one may stand in. Read from any thread."""
 
     def __init__(self) -> None:
-        self._source: Clock = database_clock
+        self.source: Clock = database_clock
 
     def __call__(self) -> datetime | None:
-        return self._source()
+        return self.source()
 
     @contextmanager
     def replaced(self, source: Clock) -> Iterator[None]:
         """Has `source` tell the time meanwhile."""
-        before, self._source = self._source, source
+        before, self.source = self.source, source
         try:
             yield
         finally:
-            self._source = before
+            self.source = before

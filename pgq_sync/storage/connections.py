@@ -171,15 +171,15 @@ class ForeignConnection:
     """The caller's one psycopg connection; a worker opens others with its parameters."""
 
     def __init__(self, connection: psycopg.Connection[Any], settings: Settings) -> None:
-        self._connection = connection
+        self.connection = connection
         self._settings = settings
         self._own: OwnPool | None = None
 
     @contextmanager
     def session(self, *, patient: bool = True) -> Iterator[Session]:
-        if self._connection.closed:
+        if self.connection.closed:
             raise ConnectionError("the psycopg connection is closed: nothing was done")
-        yield PsycopgSession(self._connection)
+        yield PsycopgSession(self.connection)
 
     def direct(self, *, listening: bool = False) -> psycopg.Connection[Any]:
         return self._others().direct(listening=listening)
@@ -193,7 +193,7 @@ class ForeignConnection:
 
     def _others(self) -> OwnPool:
         if self._own is None:
-            self._own = OwnPool(self._settings, dsn_of_connection(self._connection))
+            self._own = OwnPool(self._settings, dsn_of_connection(self.connection))
         return self._own
 
 

@@ -82,12 +82,14 @@ class JoinedStore(PostgresStore):
     def sheltered(self) -> Iterator[None]:
         session = self._joined.bound()
         session.run("savepoint pgq_sync_attempt")
-        yield
         try:
-            session.run("release savepoint pgq_sync_attempt")
-        except Exception:
-            # A statement of the handler's has failed: PostgreSQL takes no other before that is undone.
-            session.undo("pgq_sync_attempt")
+            yield
+        finally:
+            try:
+                session.run("release savepoint pgq_sync_attempt")
+            except Exception:
+                # A statement of the handler's has failed: PostgreSQL takes no other before that is undone.
+                session.undo("pgq_sync_attempt")
 
     def transaction(self) -> AbstractContextManager[HandlerTransaction]:
         return JoinedTransaction(self._joined.bound(), self.intake)

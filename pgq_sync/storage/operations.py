@@ -5,6 +5,7 @@ Each call is all or nothing; a purge alone is done slice by slice. Who else lock
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
@@ -236,8 +237,10 @@ class PostgresOperations:
 
 def _record(row: Row) -> JobRecord:
     fields = dict(zip(_RECORD, row, strict=True))
-    fields["payload"] = None if fields["payload"] is None else bytes(fields["payload"])
-    return JobRecord(**(fields | {"errors": fields["errors"] or []}))
+    # Drivers and frameworks read bytea and JSON each in a way of its own.
+    payload = None if fields["payload"] is None else bytes(fields["payload"])
+    read = {name: None if fields[name] is None else json.loads(fields[name]) for name in ("headers", "errors", "result")}
+    return JobRecord(**(fields | read | {"payload": payload, "errors": read["errors"] or []}))
 
 
 _RECORD = (

@@ -159,3 +159,14 @@ def test_another_error_passes_unchanged_and_leaves_the_transaction_usable(pgq: P
 
     assert not type(caught.value).__module__.startswith("pgq_sync")
     assert [record(pgq, each).status for each in (before, queued)] == ["queued", "queued"]
+
+
+@pytest.mark.parametrize("kind", DRIVERS)
+def test_a_job_reads_alike_on_every_connection(pgq: PgQueuer, dsn: str, kind: str) -> None:
+    pgq.entrypoint("work", store_result=True)(lambda job: {"answer": [1, None]})
+    pgq.entrypoint("bad")(lambda job: 1 / 0)
+    ids = [pgq.enqueue(name, b"\x00\xff", headers={"a": {"b": [1]}}) for name in ("work", "bad", "waits")]
+    pgq.drain()
+    with linked(kind, dsn, autocommit=True) as link:
+        for job_id in ids:
+            assert pgq.on(link.given).jobs.get(job_id) == pgq.jobs.get(job_id)

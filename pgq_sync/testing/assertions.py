@@ -1,0 +1,173 @@
+"""What is enqueued, and what should be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, overload
+
+from pgq_sync.app import PgQueuer
+from pgq_sync.models import JobRecord
+from pgq_sync.testing.naming import name_of
+from pgq_sync.testing.overriding import where
+
+ANY: Any = ...
+"""In place of a value: whatever it is."""
+
+_UNFINISHED = ("queued", "running", "held")
+_MOST = 2**31 - 1
+_SHOWN = 10  # jobs in a message
+_LONGEST = 200  # characters of a value in it
+_MOMENT = timedelta(milliseconds=1)
+
+
+def enqueued(pgq: PgQueuer, entrypoint: object = None, *, connection: Any = None) -> list[JobRecord]:
+    """The unfinished jobs, in the order in which they were enqueued.
+
+    Args:
+        pgq: the application.
+        entrypoint: only those of this name; an object that has one as `name` will do.
+        connection: looks in the transaction that it is in, as `on_connection` says; None: on those of `pgq`.
+    """
+    name = None if entrypoint is None else name_of(entrypoint)
+    with where(pgq, connection):
+        found = [job for status in _UNFINISHED for job in pgq.jobs.find(status=status, entrypoint=name, limit=_MOST)]
+    return sorted({job.id: job for job in found}.values(), key=lambda job: job.id)
+
+
+@overload
+def assert_enqueued(
+    pgq: PgQueuer,
+    entrypoint: object,
+    *,
+    payload: Any = ANY,
+    headers: Mapping[str, Any] | None = ANY,
+    queue: str = ANY,
+    priority: int = ANY,
+    dedupe_key: str | None = ANY,
+    execute_after: timedelta | datetime = ANY,
+    count: None = None,
+    connection: Any = None,
+) -> JobRecord: ...
+
+
+@overload
+def assert_enqueued(
+    pgq: PgQueuer,
+    entrypoint: object,
+    *,
+    payload: Any = ANY,
+    headers: Mapping[str, Any] | None = ANY,
+    queue: str = ANY,
+    priority: int = ANY,
+    dedupe_key: str | None = ANY,
+    execute_after: timedelta | datetime = ANY,
+    count: int,
+    connection: Any = None,
+) -> list[JobRecord]: ...
+
+
+def assert_enqueued(
+    pgq: PgQueuer, entrypoint: object, *, count: int | None = None, connection: Any = None, **wanted: Any
+) -> JobRecord | list[JobRecord]:
+    """Makes sure that a job waits, or runs, or is held, with these values; those that are not given may be any.
+
+    Args:
+        pgq: the application.
+        entrypoint: its name, or an object that has one as `name`.
+        payload: text stands for its bytes in UTF-8. Each value may be anything that compares equal to what it stands for.
+        headers, queue, priority, dedupe_key: as they were enqueued.
+        execute_after: when it is due, as an aware datetime, or as a timedelta from when it was enqueued.
+        count: how many such jobs there must be, no more and no less; None: one at least.
+        connection: looks in the transaction that it is in, as `on_connection` says; None: on those of `pgq`.
+
+    Returns:
+        The first such job; with `count` a list of them.
+
+    Raises:
+        AssertionError: there are not so many; the message shows the jobs that there are instead, the closest first.
+    """
+    __tracebackhide__ = True
+    found, report = _search(pgq, entrypoint, connection, wanted)
+    if (not found) if count is None else (len(found) != count):
+        expected = "no such job is enqueued" if count is None else f"{len(found)} such jobs are enqueued and not {count}"
+        raise AssertionError(f"{expected}:\n{report()}")
+    return found[0] if count is None else found
+
+
+def assert_not_enqueued(pgq: PgQueuer, entrypoint: object, *, connection: Any = None, **wanted: Any) -> None:
+    """Makes sure that no job with these values waits, runs or is held. Arguments as in `assert_enqueued`.
+
+    Raises:
+        AssertionError: there is one; the message shows it.
+    """
+    __tracebackhide__ = True
+    found, report = _search(pgq, entrypoint, connection, wanted)
+    if found:
+        raise AssertionError(f"{len(found)} such {'job is' if len(found) == 1 else 'jobs are'} enqueued:\n{report()}")
+
+
+def _search(
+    pgq: PgQueuer, entrypoint: object, connection: Any, wanted: Mapping[str, Any]
+) -> tuple[list[JobRecord], Callable[[], str]]:
+    """The jobs that fit, and what tells of those that there are."""
+    if unknown := [name for name in wanted if name not in _READ]:
+        raise TypeError(f"there is no argument {unknown[0]!r}: {', '.join(_READ)} are accepted")
+    given = {name: _normal(name, value) for name, value in wanted.items() if value is not ANY}
+    name = name_of(entrypoint)
+    jobs = enqueued(pgq, connection=connection)
+    found = [job for job in jobs if job.entrypoint == name and not _differing(job, given)]
+    return found, lambda: _report(jobs, name, given)
+
+
+def _normal(name: str, value: Any) -> Any:
+    return value.encode() if name == "payload" and isinstance(value, str) else value
+
+
+def _due(job: JobRecord, wanted: Any) -> bool:
+    if isinstance(wanted, timedelta):
+        return abs(job.execute_after - job.created_at - max(wanted, timedelta())) < _MOMENT
+    return bool(job.execute_after == wanted)
+
+
+_READ = ("payload", "headers", "queue", "priority", "dedupe_key", "execute_after")
+
+
+def _differing(job: JobRecord, given: Mapping[str, Any]) -> list[str]:
+    """The names of the values in which a job differs."""
+    return [
+        name
+        for name, value in given.items()
+        if not (_due(job, value) if name == "execute_after" else getattr(job, name) == value)
+    ]
+
+
+def _report(jobs: Sequence[JobRecord], entrypoint: str, given: Mapping[str, Any]) -> str:
+    wanted = [f"  {entrypoint}", *(f"{name}={_shown(value)}" for name, value in given.items())]
+    if not jobs:
+        return "wanted:\n" + ", ".join(wanted) + "\nno job is unfinished"
+    closest = sorted(jobs, key=lambda job: (job.entrypoint != entrypoint, len(_differing(job, given)), job.id))
+    lines = ["wanted:", ", ".join(wanted), "unfinished are, the closest first:"]
+    lines += [_line(job, entrypoint, given) for job in closest[:_SHOWN]]
+    return "\n".join(lines + ([f"  and {len(jobs) - _SHOWN} more"] if len(jobs) > _SHOWN else []))
+
+
+def _line(job: JobRecord, entrypoint: str, given: Mapping[str, Any]) -> str:
+    differing = _differing(job, given)
+    values = [f"{name}={_shown(_value(job, name, given))}" for name in given]
+    told = f"  job {job.id}, {job.status}: " + ", ".join([job.entrypoint, *values])
+    wrong = ["entrypoint"] * (job.entrypoint != entrypoint) + differing
+    return told + (f" (other {', '.join(wrong)})" if wrong else "")
+
+
+def _value(job: JobRecord, name: str, given: Mapping[str, Any]) -> Any:
+    if name == "execute_after" and isinstance(given[name], timedelta):
+        return job.execute_after - job.created_at
+    return getattr(job, name)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    text = str(value) if isinstance(value, timedelta) else repr(value)
+    return text if len(text) <= _LONGEST else text[:_LONGEST] + "..."
