@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 from pgq_sync.errors import ConfigError
 
 ENV_PREFIX = "PGQ_"
+TEST_DSN = "PGQ_TEST_DSN"  # where pytest's fixtures make databases: no setting of an application
 Value = TypeVar("Value")
 
 
@@ -91,7 +92,8 @@ class Settings:
             ConfigError: a `PGQ_*` variable is unknown or malformed; the message names variable, value and what is accepted.
         """
         environ = os.environ if environ is None else environ
-        given = {key[len(ENV_PREFIX) :].lower(): value for key, value in environ.items() if key.startswith(ENV_PREFIX)}
+        ours = [key for key in environ if key.startswith(ENV_PREFIX) and key != TEST_DSN]
+        given = {key[len(ENV_PREFIX) :].lower(): environ[key] for key in ours}
         parsed = {name: parse(name, text, ENV_PREFIX + name.upper()) for name, text in given.items()}
         return cls(**(parsed | overrides))
 

@@ -2,73 +2,28 @@
 
 from __future__ import annotations
 
-import itertools
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 import psycopg
 import pytest
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from pgq_sync import PgQueuer, Settings
-from pgq_sync.storage.embedded import embedded_postgres
+from pgq_sync.testing.databases import create_database, database, drop_database
 
-_numbers = itertools.count(1)
-
-
-@pytest.fixture(scope="session")
-def server() -> Iterator[str]:
-    """The DSN of a PostgreSQL of these tests' own; TEST_DATABASE_DSN names another one."""
-    if given := os.environ.get("TEST_DATABASE_DSN"):
-        yield given
-        return
-    directory = Path(tempfile.mkdtemp(prefix="pgq-sync-tests-"))
-    directory.chmod(0o755)
-    try:
-        with embedded_postgres(str(directory / "data")) as dsn:
-            # Nothing here outlives a crash of the machine.
-            with psycopg.connect(dsn, autocommit=True) as connection:
-                for setting in ("fsync", "full_page_writes", "synchronous_commit"):
-                    connection.execute(f"alter system set {setting} to off".encode())
-                connection.execute("select pg_reload_conf()")
-            yield dsn
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
-
-
-@contextmanager
-def database(server: str, template: str, options: str = "") -> Iterator[str]:
-    """The DSN of a new database made from `template`, dropped at the end."""
-    dsn = create_database(server, template, options)
-    try:
-        yield dsn
-    finally:
-        drop_database(server, dsn)
-
-
-def create_database(server: str, template: str, options: str = "") -> str:
-    name = f"pgq_test_{os.getpid()}_{next(_numbers)}"
-    with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(f"create database {name} template {template} {options}".encode())
-    return make_conninfo(server, dbname=name)
-
-
-def drop_database(server: str, dsn: str) -> None:
-    with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(f"drop database {conninfo_to_dict(dsn)['dbname']} with (force)".encode())
+pytest_plugins = ["pgq_sync.testing.fixtures", "pytester"]
 
 
 @pytest.fixture(scope="session")
-def template(server: str) -> Iterator[str]:
+def server(pgq_dsn: str) -> str:
+    """The DSN of a PostgreSQL of these tests' own; PGQ_TEST_DSN names another one."""
+    return pgq_dsn
+
+
+@pytest.fixture(scope="session")
+def template(pgq_template: str) -> str:
     """The name of a database with the schema in it."""
-    with database(server, "template0") as dsn:
-        with PgQueuer.from_dsn(dsn, settings=Settings()) as pgq:
-            pgq.schema.install()
-        yield str(conninfo_to_dict(dsn)["dbname"])
+    return pgq_template
 
 
 @pytest.fixture
@@ -149,5 +104,5 @@ def either(request: pytest.FixtureRequest) -> Iterator[PgQueuer]:
 def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """The machine's own database settings have no say in the tests."""
     for name in list(os.environ):
-        if (name.startswith(("PGQ_", "PG")) and name != "TEST_DATABASE_DSN") or name == "DATABASE_URL":
+        if name.startswith("PG") or name == "DATABASE_URL":
             monkeypatch.delenv(name)

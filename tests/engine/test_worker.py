@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from pgq_sync import Context, Job, NewJob, PgQueuer, QueueExecutionMode
-from tests.conftest import database
+from pgq_sync.testing.databases import database
 from tests.waiting import PATIENCE, wait_until
 
 # So long that nothing in these tests can be the work of a poll.

@@ -15,7 +15,7 @@ from tests.waiting import PATIENCE, wait_until
 
 START = datetime(2031, 5, 17, 12, tzinfo=timezone.utc)
 DAY = timedelta(days=1)
-SLOW = {"poll_interval": timedelta(minutes=10)}  # of a worker that finds nothing by polling
+SLOW: dict[str, Any] = {"poll_interval": timedelta(minutes=10)}  # of a worker that finds nothing by polling
 
 
 def test_it_stands_still_and_goes_forward_only() -> None:

@@ -12,7 +12,7 @@ import pytest
 from pgq_sync import Cancelled, ConfigError, Context, Hold, Job, JobTimeout, PgQueuer, Retry, testing
 from tests.entrypoints.support import record_of
 from tests.storage.support import query
-from tests.waiting import PATIENCE
+from tests.waiting import PATIENCE, wait_until
 
 
 def test_it_runs_in_this_thread_and_leaves_none(either: PgQueuer) -> None:
@@ -61,7 +61,7 @@ def test_each_ending_is_what_a_worker_would_have_made_of_it(either: PgQueuer) ->
         "held": Hold("look"),
         "retried": Retry(timedelta(hours=1), "later"),
     }
-    assert either.entrypoint("succeeded", store_result=True)(lambda job: {"answer": 42})
+    either.entrypoint("succeeded", store_result=True)(lambda job: {"answer": 42})
     for name, ending in endings.items():
 
         @either.entrypoint(name)
@@ -167,7 +167,7 @@ def test_a_timeout_ends_a_handler(either: PgQueuer) -> None:
     job_id = either.enqueue("work")
     assert testing.drain(either).counts == {"failed": 1}
     assert record_of(either, job_id).errors[0]["type"].endswith("JobTimeout")
-    assert [thread for thread in threading.enumerate() if thread.name == "pgq-deadline" and thread.join(PATIENCE)] == []
+    wait_until(lambda: "pgq-deadline" not in [thread.name for thread in threading.enumerate()])
 
 
 def test_a_handler_in_time_meets_no_timeout(either: PgQueuer) -> None:

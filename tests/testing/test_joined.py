@@ -212,13 +212,13 @@ def test_a_handlers_failed_statement_costs_what_it_did_and_no_more(blind: PgQueu
 def test_djangos_broken_block_is_mended(blind: PgQueuer, dsn: str) -> None:
     @blind.entrypoint("work")
     def work(job: Job) -> None:
-        link.given.set_rollback(True)  # as a Model.save() that fails leaves it
+        django.given.set_rollback(True)  # as a Model.save() that fails leaves it
         raise ValueError
 
-    with linked("Django", dsn, autocommit=False) as link:
-        blind.on(link.given).enqueue("work")
-        assert testing.drain(blind, connection=link.given).counts == {"failed": 1}
-        assert statuses(blind, link) == {"work": "failed"}
+    with linked("Django", dsn, autocommit=False) as django:
+        blind.on(django.given).enqueue("work")
+        assert testing.drain(blind, connection=django.given).counts == {"failed": 1}
+        assert statuses(blind, django) == {"work": "failed"}
 
 
 def test_a_timeout_leaves_the_connection_usable(blind: PgQueuer, driver: Link) -> None:
