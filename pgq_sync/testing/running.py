@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, MutableMapping
+from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime, timezone
 from typing import Any
 from uuid import UUID
@@ -15,10 +16,9 @@ from pgq_sync.engine.inline import Inline
 from pgq_sync.engine.runner import Produce
 from pgq_sync.engine.worker import WorkReport
 from pgq_sync.entrypoints.schedules import next_tick
-from pgq_sync.models import DeclaredSchedule, Job, JobId, NewJob, Payload
+from pgq_sync.models import Job, JobId, NewJob, Payload
 from pgq_sync.storage.intake import check
 from pgq_sync.storage.producer import Producer
-from pgq_sync.storage.store import NextTick
 from pgq_sync.testing.clock import MovableClock
 from pgq_sync.testing.naming import name_of, registered
 from pgq_sync.testing.overriding import where
@@ -162,17 +162,15 @@ def tick(pgq: PgQueuer, *, connection: Any = None) -> None:
         return
     with where(pgq, connection):
         schedules = pgq.store.schedules
-        schedules.declare(declared, _first_tick(pgq))
+        with _at_the_start(pgq):
+            schedules.declare(declared, next_tick)
         schedules.tick(sorted({each.name for each in declared}), next_tick)
 
 
-def _first_tick(pgq: PgQueuer) -> NextTick:
+def _at_the_start(pgq: PgQueuer) -> AbstractContextManager[None]:
+    """Has the clock say what it said at first, if it is a movable one."""
     source = pgq.backend.clock.source
-
-    def first(schedule: DeclaredSchedule, now: datetime) -> datetime:
-        return next_tick(schedule, source.started_at if isinstance(source, MovableClock) else now)
-
-    return first
+    return pgq.backend.clock.replaced(lambda: source.started_at) if isinstance(source, MovableClock) else nullcontext()
 
 
 def _producing(pgq: PgQueuer) -> Produce:

@@ -121,6 +121,18 @@ def test_a_running_worker_starts_what_becomes_due_by_the_move(either: PgQueuer) 
         assert ran.get(timeout=PATIENCE) == b"deferred"
 
 
+def test_an_idle_worker_is_woken(either: PgQueuer) -> None:
+    """It has no other reason to look: it has claimed nothing yet."""
+    ran: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+    either.entrypoint("work")(lambda job: ran.put(job.payload))
+    with testing.clock(either) as clock:
+        either.enqueue("work", "deferred", execute_after=DAY)
+        with either.worker(**SLOW) as worker:
+            assert worker.listening.wait(PATIENCE)
+            clock.advance(DAY)
+            assert ran.get(timeout=PATIENCE) == b"deferred"
+
+
 @pytest.mark.parametrize("by", [DAY, -DAY], ids=["ahead", "behind"])
 def test_what_is_due_at_once_by_it_is_announced_to_a_running_worker(either: PgQueuer, by: timedelta) -> None:
     ran: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
@@ -142,11 +154,15 @@ def test_its_end_wakes_workers_too(either: PgQueuer) -> None:
     ran: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
     either.entrypoint("work")(lambda job: ran.put(job.payload))
     past = either.store.operations().now() - 10 * DAY
-    with either.worker(**SLOW) as worker:
-        assert worker.listening.wait(PATIENCE)
-        with testing.clock(either, past):
-            either.enqueue("work", "deferred", execute_after=DAY)
-        assert ran.get(timeout=PATIENCE) == b"deferred"
+    with testing.clock(either, past):
+        either.enqueue("work", "deferred", execute_after=DAY)
+        either.enqueue("work", "now")
+        worker = either.worker(**SLOW)
+        worker.start()
+        assert ran.get(timeout=PATIENCE) == b"now"
+        wait_until(lambda: ("work", "succeeded") in either.jobs.count())
+    assert ran.get(timeout=PATIENCE) == b"deferred"
+    worker.stop()
 
 
 def test_a_schedule_fires_by_it(either: PgQueuer) -> None:
