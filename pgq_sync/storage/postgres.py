@@ -11,16 +11,7 @@ from uuid import UUID
 import psycopg
 
 from pgq_sync.errors import StoreUnavailable
-from pgq_sync.models import (
-    Beat,
-    Claim,
-    JobId,
-    Peers,
-    Rescued,
-    Settled,
-    Settlement,
-    WorkerInfo,
-)
+from pgq_sync.models import Beat, Claim, JobId, Peers, Rescued, Settled, Settlement, WorkerInfo
 from pgq_sync.storage.claimer import PostgresClaimer
 from pgq_sync.storage.claiming import LocalLimits
 from pgq_sync.storage.connections import Connections

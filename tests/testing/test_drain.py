@@ -165,7 +165,9 @@ def test_a_timeout_ends_a_handler(either: PgQueuer) -> None:
             pass
 
     job_id = either.enqueue("work")
+    started = time.monotonic()
     assert testing.drain(either).counts == {"failed": 1}
+    assert time.monotonic() - started < PATIENCE / 2
     assert record_of(either, job_id).errors[0]["type"].endswith("JobTimeout")
     wait_until(lambda: "pgq-deadline" not in [thread.name for thread in threading.enumerate()])
 

@@ -3,48 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing
 from datetime import datetime, timedelta, timezone
-from typing import Any
 
 import psycopg
 import pytest
 
-from pgq_sync import Cancelled, ConfigError, Context, DatabaseRetry, Hold, Job, PgQueuer, Retry, Settings, testing
-from pgq_sync.storage.names import Names
-from tests.storage.links import DRIVERS, KINDS, Link, linked
+from pgq_sync import Cancelled, Context, DatabaseRetry, Hold, Job, PgQueuer, Retry, testing
+from tests.storage.links import DRIVERS, Link, linked
 from tests.storage.support import ear, query
+from tests.testing.conftest import ROWS
 
 START = datetime(2031, 5, 17, 12, tzinfo=timezone.utc)
-ROWS = "select (select count(*) from pgq_job), (select count(*) from pgq_history), (select count(*) from pgq_schedule)"
 TRACES = """
     select (select count(*) from pg_locks where pid = pg_backend_pid() and locktype = 'advisory'),
            (select count(*) from pg_listening_channels()),
            (select count(*) from pgq_worker),
            current_setting('lock_timeout')
 """
-
-
-@pytest.fixture(params=KINDS)
-def link(request: pytest.FixtureRequest, dsn: str) -> Iterator[Link]:
-    with linked(request.param, dsn, autocommit=False) as link:
-        yield link
-
-
-@pytest.fixture(params=DRIVERS)
-def driver(request: pytest.FixtureRequest, dsn: str) -> Iterator[Link]:
-    """One per driver and framework, with a table for what handlers do."""
-    query(dsn, "create table effect (job_id bigint unique)")
-    with linked(request.param, dsn, autocommit=False) as link:
-        yield link
-
-
-@pytest.fixture
-def blind(dsn: str) -> Iterator[PgQueuer]:
-    """An application that could not reach its database by itself."""
-    with PgQueuer.from_dsn("host=/nonexistent", settings=Settings()) as application:
-        yield application
 
 
 def statuses(pgq: PgQueuer, link: Link) -> dict[str, str]:
@@ -120,6 +95,7 @@ def test_retries_and_deferred_jobs_come_by_the_clock(blind: PgQueuer, dsn: str, 
         blind.on(driver.given).enqueue("work")
         assert testing.drain(blind, connection=driver.given).counts == {"retried": 1}
     assert attempts == [1, 2, 1]
+    assert [tuple(row) for row in driver.run("show lock_timeout")] == [("0",)]
     driver.rollback()
     assert query(dsn, ROWS) == [(0, 0, 0)]
     assert [tuple(row) for row in driver.run(TRACES)] == [(0, 0, 0, "0")]
@@ -236,97 +212,3 @@ def test_a_timeout_leaves_the_connection_usable(blind: PgQueuer, driver: Link) -
     assert time.monotonic() - started < 10
     assert {job.errors[0]["type"] for job in blind.on(driver.given).jobs.find()} == {"pgq_sync.errors.JobTimeout"}
     assert driver.run("select 1")
-
-
-def test_within_the_block_all_of_the_application_is_in_the_transaction(blind: PgQueuer, dsn: str, driver: Link) -> None:
-    """What a function under test enqueues by itself, and what a handler does."""
-
-    @blind.entrypoint("work")
-    def work(job: Job) -> None:
-        blind.enqueue("other", dedupe_key="one")
-        assert blind.enqueue("other", dedupe_key="one", on_conflict="skip") is None
-
-    with testing.on_connection(blind, driver.given):
-        blind.enqueue("work")
-        testing.assert_enqueued(blind, "work")
-        testing.drain(blind)
-        other = testing.assert_enqueued(blind, "other")
-        assert blind.jobs.cancel([other.id]).ended == [other.id]
-        with pytest.raises(ConfigError, match=r"has room for no worker: use pgq_sync\.testing\.drain"):
-            blind.drain()
-    testing.assert_not_enqueued(blind, "other", connection=driver.given)
-    assert query(dsn, ROWS) == [(0, 0, 0)]
-    driver.rollback()
-
-
-def test_an_application_on_the_callers_connection_is_in_its_transaction_anyway(dsn: str) -> None:
-    with closing(psycopg.connect(dsn)) as connection:
-        pgq = PgQueuer.from_psycopg_connection(connection, settings=Settings())
-
-        @pgq.entrypoint("work", transactional=True)
-        def work(job: Job, context: Context) -> None:
-            assert context.connection is connection
-
-        pgq.enqueue("work")
-        assert testing.drain(pgq).counts == {"succeeded": 1}
-        testing.assert_not_enqueued(pgq, "work")
-        connection.rollback()
-    assert query(dsn, ROWS) == [(0, 0, 0)]
-
-
-def test_on_its_connection_in_autocommit_it_commits(dsn: str) -> None:
-    with closing(psycopg.connect(dsn, autocommit=True)) as connection:
-        pgq = PgQueuer.from_psycopg_connection(connection, settings=Settings())
-        pgq.entrypoint("work")(lambda job: None)
-        pgq.enqueue("work")
-        assert testing.drain(pgq).counts == {"succeeded": 1}
-        pgq.close()
-    assert query(dsn, ROWS) == [(0, 1, 0)]
-
-
-def _closed(dsn: str) -> psycopg.Connection[Any]:
-    connection = psycopg.connect(dsn)
-    connection.close()
-    return connection
-
-
-@pytest.mark.parametrize(
-    ("make", "error", "complaint"),
-    [
-        (lambda dsn: object(), TypeError, "no connection that pgq-sync knows"),
-        (_closed, ConnectionError, "is closed"),
-        (lambda dsn: psycopg.connect(dsn, autocommit=True), ValueError, "in autocommit, and has no transaction to work in"),
-    ],
-)
-def test_a_connection_that_cannot_be_used_is_refused_at_once(
-    blind: PgQueuer, dsn: str, make: Callable[[str], Any], error: type[Exception], complaint: str
-) -> None:
-    blind.entrypoint("work")(lambda job: None)
-    connection = make(dsn)
-    before = blind.backend
-    for call in (testing.drain, testing.tick, testing.enqueued):
-        if call is testing.tick:
-            blind.schedule("report", "@daily")(lambda schedule: None)
-        with pytest.raises(error, match=complaint):
-            call(blind, connection=connection)
-    assert blind.backend is before
-    if isinstance(connection, psycopg.Connection):
-        connection.close()
-
-
-def test_in_memory_a_connection_changes_nothing(dsn: str) -> None:
-    pgq = PgQueuer.in_memory()
-    pgq.entrypoint("work")(lambda job: None)
-    pgq.enqueue("work")
-    assert testing.drain(pgq, connection=object()).counts == {"succeeded": 1}
-
-
-def test_a_prefix_and_a_schema_are_obeyed(empty_dsn: str) -> None:
-    settings = Settings(prefix="our_", schema="Our Jobs")
-    with PgQueuer.from_dsn(empty_dsn, settings=settings) as pgq, closing(psycopg.connect(empty_dsn)) as connection:
-        pgq.schema.install()
-        pgq.entrypoint("work")(lambda job: None)
-        pgq.on(connection).enqueue("work")
-        assert testing.drain(pgq, connection=connection).counts == {"succeeded": 1}
-        count = connection.execute(f"select count(*) from {Names('our_', 'Our Jobs').qualified('history')}".encode()).fetchone()
-        assert count == (1,)
