@@ -192,10 +192,14 @@ def test_a_job_that_was_asked_to_end_while_it_ran_is_not_tried_again(either: PgQ
     assert record_of(either, job_id).status == "cancelled"
 
 
-def test_a_result_that_cannot_be_stored_fails_the_job(either: PgQueuer) -> None:
-    either.entrypoint("work", store_result=True)(lambda job: object())
-    either.enqueue("work")
+def test_an_outcome_that_cannot_be_stored_fails_the_job(either: PgQueuer) -> None:
+    @either.entrypoint("work")
+    def work(job: Job) -> None:
+        raise Retry(timedelta.max)
+
+    job_id = either.enqueue("work")
     assert testing.drain(either).counts == {"failed": 1}
+    assert "its outcome cannot be stored" in record_of(either, job_id).errors[0]["message"]
 
 
 def test_a_claim_that_was_taken_over_meanwhile_is_lost(pgq: PgQueuer, dsn: str) -> None:

@@ -185,6 +185,16 @@ def test_a_handlers_failed_statement_costs_what_it_did_and_no_more(blind: PgQueu
     assert sorted(row[0] for row in driver.run("select job_id from effect")) == [ids["python"], ids["good"]]
 
 
+def test_an_outcome_that_cannot_be_stored_leaves_the_transaction_usable(blind: PgQueuer, driver: Link) -> None:
+    @blind.entrypoint("work")
+    def work(job: Job) -> None:
+        raise Retry(timedelta.max)
+
+    blind.on(driver.given).enqueue("work")
+    assert testing.drain(blind, connection=driver.given).counts == {"failed": 1}
+    assert statuses(blind, driver) == {"work": "failed"}
+
+
 def test_djangos_broken_block_is_mended(blind: PgQueuer, dsn: str) -> None:
     @blind.entrypoint("work")
     def work(job: Job) -> None:
