@@ -169,4 +169,7 @@ def test_a_job_reads_alike_on_every_connection(pgq: PgQueuer, dsn: str, kind: st
     pgq.drain()
     with linked(kind, dsn, autocommit=True) as link:
         for job_id in ids:
-            assert pgq.on(link.given).jobs.get(job_id) == pgq.jobs.get(job_id)
+            read = pgq.on(link.given).jobs.get(job_id)
+            assert read == pgq.jobs.get(job_id)
+            assert read is not None
+            assert read.headers == {"a": {"b": [1]}}
