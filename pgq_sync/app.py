@@ -5,19 +5,22 @@ Longer than other files for its docstrings: they are the reference of the public
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, MutableMapping, Sequence
 from contextlib import AbstractContextManager
+from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 from psycopg_pool import ConnectionPool
 
+from pgq_sync.engine.watcher import CompletionWatcher, result_of
 from pgq_sync.engine.worker import Worker, WorkReport
 from pgq_sync.entrypoints.options import EntrypointOptions, HandlerOptions
 from pgq_sync.entrypoints.registry import Handler, Registry
 from pgq_sync.errors import ConfigError
-from pgq_sync.models import QueueExecutionMode
+from pgq_sync.models import Completion, QueueExecutionMode
 from pgq_sync.settings import Settings
 from pgq_sync.storage.connections import Connections, ForeignConnection, ForeignPool, OwnPool
 from pgq_sync.storage.doctor import Finding, diagnose
@@ -273,6 +276,36 @@ class PgQueuer(Producer):
             raise TypeError(f"drain() has its mode, and takes no mode={options['mode']!r}: pgq.run(mode=...) does")
         return self.run(mode=QueueExecutionMode.drain, **options)
 
+    def wait(self, job_id: int, timeout: timedelta | float | None = None) -> Completion:
+        """Waits until a job has ended: as succeeded, failed, cancelled or deleted, or is held.
+
+        All callers in a process share one thread and one connection, which go some seconds after the last.
+
+        Args:
+            job_id: of a job that is committed.
+            timeout: how long at most, as a timedelta or in seconds; None: however long it takes.
+
+        Raises:
+            JobNotFound: there is no such job: it is unknown, not committed yet, or forgotten.
+            TimeoutError: it has not ended in time.
+            TypeError, ValueError: no job can have this id, or the timeout is no duration.
+            SchemaError: the tables are missing, or the database's user may not wait.
+            concurrent.futures.CancelledError: `close` was called meanwhile.
+        """
+        return self._watcher.wait_for(job_id, timeout)
+
+    def result(self, job_id: int, timeout: timedelta | float | None = None) -> Any:
+        """Waits until a job has ended; returns what its function returned, where results are stored, else None.
+
+        Args:
+            job_id, timeout: as in `wait`.
+
+        Raises:
+            JobFailed: it has not succeeded; the traceback in the worker is its cause.
+            JobNotFound, TimeoutError, TypeError, ValueError, concurrent.futures.CancelledError: as in `wait`.
+        """
+        return result_of(self.wait(job_id, timeout))
+
     def doctor(self) -> list[Finding]:
         """Examines the database, the connection and the jobs.
 
@@ -286,6 +319,8 @@ class PgQueuer(Producer):
 
     def close(self) -> None:
         """Closes what this object opened; later use opens again."""
+        if watcher := self._made.pop(_watcher_key(), None):
+            watcher.close()
         if store := self._made.get("store"):
             store.close()
 
@@ -306,6 +341,11 @@ class PgQueuer(Producer):
         return made
 
     @property
+    def _watcher(self) -> CompletionWatcher:
+        made: CompletionWatcher = self._made.get(_watcher_key()) or self._made.setdefault(_watcher_key(), CompletionWatcher(self))
+        return made
+
+    @property
     def _names(self) -> Names:
         return Names(self.settings.prefix, self.settings.schema)
 
@@ -314,6 +354,11 @@ class PgQueuer(Producer):
 
     def _worker_settings(self, **changes: Any) -> Settings:
         return self.settings.replace(**{name: value for name, value in changes.items() if value is not None})
+
+
+def _watcher_key() -> str:
+    """A forked child makes a watcher of its own."""
+    return f"watcher of {os.getpid()}"
 
 
 class OnConnection(Producer):
