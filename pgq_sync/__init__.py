@@ -1,6 +1,7 @@
 """pgq-sync: a job queue for synchronous Python on PostgreSQL. These are its public names."""
 
 from pgq_sync.app import PgQueuer
+from pgq_sync.engine.watcher import CompletionWatcher
 from pgq_sync.engine.worker import Worker, WorkReport
 from pgq_sync.entrypoints.context import Context
 from pgq_sync.entrypoints.executors import (
@@ -16,21 +17,26 @@ from pgq_sync.errors import (
     ConfigError,
     DuplicateJob,
     Hold,
+    JobFailed,
+    JobNotFound,
     JobTimeout,
     PayloadTooLarge,
     PgqError,
+    RemoteTraceback,
     Retry,
     SchemaError,
     StoreUnavailable,
 )
 from pgq_sync.models import (
     CancelResult,
+    Completion,
     DeleteResult,
     Job,
     JobId,
     JobRecord,
     LimitRecord,
     NewJob,
+    Progress,
     QueueExecutionMode,
     RequeueResult,
 )
@@ -41,6 +47,8 @@ __all__ = [
     "AbstractEntrypointExecutor",
     "CancelResult",
     "Cancelled",
+    "Completion",
+    "CompletionWatcher",
     "ConfigError",
     "Context",
     "DatabaseRetry",
@@ -51,7 +59,9 @@ __all__ = [
     "EntrypointExecutorParameters",
     "Hold",
     "Job",
+    "JobFailed",
     "JobId",
+    "JobNotFound",
     "JobRecord",
     "JobTimeout",
     "LimitRecord",
@@ -59,7 +69,9 @@ __all__ = [
     "PayloadTooLarge",
     "PgQueuer",
     "PgqError",
+    "Progress",
     "QueueExecutionMode",
+    "RemoteTraceback",
     "RequeueResult",
     "Retry",
     "Schedule",

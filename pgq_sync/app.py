@@ -5,19 +5,22 @@ Longer than other files for its docstrings: they are the reference of the public
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, MutableMapping, Sequence
 from contextlib import AbstractContextManager
+from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 from psycopg_pool import ConnectionPool
 
+from pgq_sync.engine.watcher import CompletionWatcher, result_of
 from pgq_sync.engine.worker import Worker, WorkReport
 from pgq_sync.entrypoints.options import EntrypointOptions, HandlerOptions
 from pgq_sync.entrypoints.registry import Handler, Registry
 from pgq_sync.errors import ConfigError
-from pgq_sync.models import QueueExecutionMode
+from pgq_sync.models import Completion, QueueExecutionMode
 from pgq_sync.settings import Settings
 from pgq_sync.storage.backend import Backend, Connect
 from pgq_sync.storage.clock import RowClock
@@ -269,6 +272,36 @@ class PgQueuer(Producer):
             raise TypeError(f"drain() has its mode, and takes no mode={options['mode']!r}: pgq.run(mode=...) does")
         return self.run(mode=QueueExecutionMode.drain, **options)
 
+    def wait(self, job_id: int, timeout: timedelta | float | None = None) -> Completion:
+        """Waits until a job has ended: as succeeded, failed, cancelled or deleted, or is held.
+
+        All callers in a process share one thread and one connection, which go some seconds after the last.
+
+        Args:
+            job_id: of a job that is committed.
+            timeout: how long at most, as a timedelta or in seconds; None: however long it takes.
+
+        Raises:
+            JobNotFound: there is no such job: it is unknown, not committed yet, or forgotten.
+            TimeoutError: it has not ended in time.
+            TypeError, ValueError: no job can have this id, or the timeout is no duration.
+            SchemaError: the tables are missing, or the database's user may not wait.
+            concurrent.futures.CancelledError: `close` was called meanwhile.
+        """
+        return self._watcher.wait_for(job_id, timeout)
+
+    def result(self, job_id: int, timeout: timedelta | float | None = None) -> Any:
+        """Waits until a job has ended; returns what its function returned, where results are stored, else None.
+
+        Args:
+            job_id, timeout: as in `wait`.
+
+        Raises:
+            JobFailed: it has not succeeded; the traceback in the worker is its cause.
+            JobNotFound, TimeoutError, TypeError, ValueError, concurrent.futures.CancelledError: as in `wait`.
+        """
+        return result_of(self.wait(job_id, timeout))
+
     def doctor(self) -> list[Finding]:
         """Examines the database, the connection and the jobs.
 
@@ -292,6 +325,12 @@ class PgQueuer(Producer):
 
     def _producer(self, intake: Callable[[], AbstractContextManager[Intake]]) -> Producer:
         return Producer(intake, lambda: self.settings, self.registry.queue_of)
+
+    @property
+    def _watcher(self) -> CompletionWatcher:
+        # A forked child makes one of its own.
+        watcher: CompletionWatcher = self.backend.keep(f"watcher of {os.getpid()}", lambda: CompletionWatcher(self))
+        return watcher
 
     def _worker_settings(self, **changes: Any) -> Settings:
         return self.settings.replace(**{name: value for name, value in changes.items() if value is not None})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 
 class PgqError(Exception):
@@ -54,6 +55,53 @@ class DuplicateJob(PgqError):
 
     def __reduce__(self) -> tuple[type[DuplicateJob], tuple[str, int | None]]:
         return DuplicateJob, (self.key, self.job_id)
+
+
+class JobNotFound(PgqError, LookupError):
+    """There is no job with this id: it is unknown, not committed yet, or forgotten.
+
+    Args:
+        job_id: the id.
+    """
+
+    def __init__(self, job_id: int) -> None:
+        super().__init__(f"there is no job {job_id}: it was never enqueued, is not committed yet, or is forgotten by now")
+        self.job_id = job_id
+
+    def __reduce__(self) -> tuple[type[JobNotFound], tuple[int]]:
+        return JobNotFound, (self.job_id,)
+
+
+class JobFailed(PgqError):
+    """A job whose result was wanted has not succeeded: it failed, was cancelled, deleted, or is held.
+
+    Its cause is a `RemoteTraceback`, where an attempt has left one.
+
+    Args:
+        completion: how the job has ended: a `Completion`.
+    """
+
+    def __init__(self, completion: Any) -> None:
+        super().__init__(_ending(completion))
+        self.completion = completion
+
+    def __reduce__(self) -> tuple[type[JobFailed], tuple[Any]]:
+        return JobFailed, (self.completion,)
+
+
+class RemoteTraceback(Exception):
+    """The traceback of an attempt in a worker, as the cause of an error here.
+
+    Args:
+        text: the traceback.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+    def __str__(self) -> str:
+        return f'\n"""\n{self.text}"""'
 
 
 class JobControl(BaseException):
@@ -119,6 +167,15 @@ class JobTimeout(JobControl):
     """
 
     _unsaid = "the attempt took longer than its timeout"
+
+
+def _ending(completion: Any) -> str:
+    ended = "is held" if completion.status == "held" else f"ended as {completion.status}"
+    line = f"job {completion.job_id} of {completion.entrypoint} {ended}"
+    error = completion.error
+    if error is None:
+        return f"{line} after {completion.attempts} attempts"
+    return f"{line} at attempt {error.get('attempt', completion.attempts)}: {error.get('type')}: {error.get('message')}"
 
 
 def _told(reason: object) -> str:

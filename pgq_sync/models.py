@@ -84,6 +84,15 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
+class Report:
+    """How far an attempt says it is."""
+
+    job: Job
+    fraction: float
+    note: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Settlement:
     """A claim with the outcome to write for it."""
 
@@ -225,6 +234,27 @@ class LimitRecord:
     paused_at: datetime | None
 
 
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a running attempt is."""
+
+    fraction: float  # from 0 to 1
+    note: str | None
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completion:
+    """How a job has ended, or that it is held."""
+
+    job_id: JobId
+    entrypoint: str | None  # None, as `attempts`: it succeeded, and nothing of it was kept
+    status: Literal["succeeded", "failed", "cancelled", "deleted", "held"]
+    attempts: int | None
+    result: Any = None  # what the function returned, where results are stored
+    error: Mapping[str, Any] | None = None  # the latest entry of the job's errors, unless it succeeded
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobRecord:
     """A job wherever it is, waiting or long finished."""
@@ -247,6 +277,7 @@ class JobRecord:
     result: Any
     requeued_from: JobId | None
     requeued_as: JobId | None  # of a failed job: the one that took its place
+    progress: Progress | None = None  # of the attempt that runs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

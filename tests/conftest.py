@@ -95,7 +95,8 @@ def pgq(dsn: str) -> Iterator[PgQueuer]:
 def either(request: pytest.FixtureRequest) -> Iterator[PgQueuer]:
     """An application on PostgreSQL, and one in memory: what holds for one holds for the other."""
     if request.param == "memory":
-        yield PgQueuer.in_memory(settings=Settings())
+        with PgQueuer.in_memory(settings=Settings()) as application:
+            yield application
     else:
         yield request.getfixturevalue("pgq")
 

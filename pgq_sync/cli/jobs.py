@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import sys
 from datetime import timedelta
 from typing import Any, get_args
 
 import click
 
-from pgq_sync.cli.options import Duration, EmbeddedCommand, arguments_told, database, database_options, json_option
+from pgq_sync.cli.options import (
+    Duration,
+    EmbeddedCommand,
+    IdsCommand,
+    arguments_told,
+    database,
+    database_options,
+    id_argument,
+    json_option,
+)
 from pgq_sync.cli.printing import last_error, print_json, print_table
-from pgq_sync.errors import DuplicateJob, PgqError
+from pgq_sync.errors import DuplicateJob, JobFailed, JobNotFound, PgqError
 from pgq_sync.models import DedupeUntil, JobRecord, OnConflict
 from pgq_sync.storage.jobs import STATUSES
 
@@ -73,7 +84,57 @@ def jobs(
         print_table(("id", "entrypoint", "queue", "status", "attempts", "created", "error"), [_row(each) for each in found])
 
 
-commands = (enqueue, jobs)
+@click.command(cls=IdsCommand)
+@id_argument
+@json_option
+@database_options
+def job(ids: list[int], as_json: bool, embedded: str | None, **options: Any) -> None:
+    """Show one job, unfinished or finished, with its errors and how far it is."""
+    with database(options, embedded) as pgq:
+        found = pgq.jobs.get(ids[0])
+    if found is None:
+        raise JobNotFound(ids[0])
+    if as_json:
+        print_json(found)
+    else:
+        print_table(("field", "value"), _fields(found))
+
+
+@click.command(cls=IdsCommand)
+@id_argument
+@click.option("--timeout", type=Duration(), help="Give up after so long: 30, 500ms, 10m, 2h, 7d.")
+@json_option
+@database_options
+def wait(ids: list[int], timeout: timedelta | None, as_json: bool, embedded: str | None, **options: Any) -> None:
+    """Wait until a job has ended; exit 0 if it succeeded, else 1."""
+    with database(options, embedded) as pgq:
+        pgq.store.require_schema()  # a database that is away is told at once, and not waited for
+        try:
+            completion = pgq.wait(ids[0], timeout)
+        except TimeoutError as error:
+            raise PgqError(str(error)) from None
+    if as_json:
+        print_json(completion)
+    elif completion.status == "succeeded":
+        click.echo("succeeded" if completion.result is None else f"succeeded: {json.dumps(completion.result)}")
+    if completion.status != "succeeded":
+        raise JobFailed(completion)
+
+
+commands = (enqueue, jobs, job, wait)
+
+
+def _fields(record: JobRecord) -> list[tuple[str, str]]:
+    """What there is to say of a job, a line each."""
+    said = {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}
+    said["errors"] = "; ".join(
+        f"attempt {each.get('attempt')}: {each.get('type')}: {each.get('message')}" for each in record.errors
+    )
+    if record.progress is not None:
+        said["progress"] = f"{record.progress.fraction:.0%} {record.progress.note or ''}".rstrip()
+    if record.payload is not None:
+        said["payload"] = record.payload.decode("utf-8", "backslashreplace")
+    return [(name, str(value)) for name, value in said.items() if value not in (None, "")]
 
 
 def _row(record: JobRecord) -> tuple[str, ...]:

@@ -105,6 +105,11 @@ def ids_argument(command: Command) -> Command:
     return click.argument("ids", nargs=-1, required=True, metavar="ID...", callback=read_ids)(command)
 
 
+def id_argument(command: Command) -> Command:
+    """ID: that of one job."""
+    return click.argument("ids", metavar="ID", nargs=1, callback=lambda ctx, param, word: read_ids(ctx, param, (word,)))(command)
+
+
 def settings_from(options: Mapping[str, str | None], environ: Mapping[str, str] | None = None) -> Settings:
     """The environment's settings, with the given options on top.
 

@@ -9,7 +9,7 @@ import click
 
 from pgq_sync.cli.options import EmbeddedCommand, database, database_options, setting_options, settings_from
 from pgq_sync.storage.names import Names
-from pgq_sync.storage.schema import Durability, grants, script
+from pgq_sync.storage.schema import ROLES, Durability, grants, script
 
 
 @click.command(cls=EmbeddedCommand)
@@ -104,12 +104,14 @@ def sql_uninstall(**options: Any) -> None:
 @click.option("--producer", metavar="ROLE", help="A role that enqueues.")
 @click.option("--worker", metavar="ROLE", help="A role that runs jobs.")
 @click.option("--operator", metavar="ROLE", help="A role that looks after jobs and limits.")
+@click.option("--watcher", metavar="ROLE", help="A role that waits for jobs to end.")
 @setting_options("prefix", "schema")
-def sql_grants(producer: str | None, worker: str | None, operator: str | None, **options: Any) -> None:
+def sql_grants(**options: Any) -> None:
     """The rights that a role needs, and no more."""
-    if producer is None and worker is None and operator is None:
-        raise click.UsageError("name a role: --producer ROLE, --worker ROLE or --operator ROLE")
-    click.echo(grants(_names(options), producer=producer, worker=worker, operator=operator), nl=False)
+    roles = {kind: role for kind in ROLES if (role := options.pop(kind)) is not None}
+    if not roles:
+        raise click.UsageError("name a role: --producer ROLE, --worker ROLE, --operator ROLE or --watcher ROLE")
+    click.echo(grants(_names(options), **roles), nl=False)
 
 
 commands = (install, upgrade, uninstall, verify, durability, autovac, sql)

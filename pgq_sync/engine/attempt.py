@@ -12,7 +12,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any, TypeVar
 
 from pgq_sync.engine.guard import Guard
-from pgq_sync.entrypoints.context import Context
+from pgq_sync.entrypoints.context import Context, TakeReport
 from pgq_sync.errors import JobTimeout
 from pgq_sync.models import Job
 from pgq_sync.storage.store import HandlerTransaction
@@ -26,6 +26,7 @@ class Attempt(Context):
     Args:
         job, resources, enqueue: as in `Context`.
         timeout: how long the handler may run, in seconds from now.
+        report: as in `Context`.
     """
 
     __slots__ = ("_deadline", "_transaction", "guard", "settling", "started", "warned")
@@ -36,8 +37,9 @@ class Attempt(Context):
         resources: MutableMapping[Any, Any],
         enqueue: Callable[..., Any],
         timeout: float | None,
+        report: TakeReport | None = None,
     ) -> None:
-        super().__init__(job, resources, enqueue)
+        super().__init__(job, resources, enqueue, report)
         self.started = time.monotonic()
         self.guard = None if timeout is None else Guard(timeout)
         self.settling = False  # the handler has returned, and its transaction is to be committed

@@ -23,13 +23,13 @@ def entry(job: Job, raised: BaseException, *reasons: str | None) -> str:
     # What steers a job is seldom the story: that is what it was raised from.
     steers = isinstance(raised, JobControl) and not isinstance(raised, JobTimeout)
     error = raised.__cause__ if steers and raised.__cause__ else raised
-    told = [_cut(_storable(reason), _MOST_MESSAGE) for reason in reasons if reason]
+    told = [_cut(storable(reason), _MOST_MESSAGE) for reason in reasons if reason]
     return json.dumps(
         {
             "attempt": job.attempt,
             "type": f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins."),
             "message": ": ".join(dict.fromkeys([*told, message(error)])),
-            "traceback": _cut(_storable("".join(_format(error))), _MOST_TRACEBACK),
+            "traceback": _cut(storable("".join(_format(error))), _MOST_TRACEBACK),
             "worker_id": str(job.worker_id),
         }
     )
@@ -46,7 +46,7 @@ def message(error: BaseException) -> str:
         text = str(error)
     except BaseException as broken:
         text = f"(its message could not be made: {type(broken).__name__})"
-    return _cut(_storable(text), _MOST_MESSAGE)
+    return _cut(storable(text), _MOST_MESSAGE)
 
 
 def _format(error: BaseException) -> list[str]:
@@ -56,7 +56,7 @@ def _format(error: BaseException) -> list[str]:
         return traceback.format_tb(error.__traceback__)  # its message cannot be made
 
 
-def _storable(text: str) -> str:
+def storable(text: str) -> str:
     """`text` without what PostgreSQL's jsonb refuses."""
     return text.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode()
 

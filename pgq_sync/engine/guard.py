@@ -19,8 +19,16 @@ Value = TypeVar("Value")
 
 # Where an exception out of nowhere does lasting harm: it would leave a lock taken for ever (logging takes its locks
 # without `with` before Python 3.13), a connection of a pool given out to nobody, or the store in memory half changed.
+# So would one in what reports progress, or starts the thread for it.
 # All of logging, and not only where it takes a lock: an exception that is set while a handler writes strikes a little later.
-_CRITICAL_MODULES = ("logging", "psycopg_pool", "pgq_sync.storage.pools", "pgq_sync.storage.memory")
+_CRITICAL_MODULES = (
+    "logging",
+    "psycopg_pool",
+    "pgq_sync.storage.pools",
+    "pgq_sync.storage.memory",
+    "pgq_sync.engine.progress",
+    "pgq_sync.engine.threads",
+)
 _NEAR = 4  # innermost frames that are looked at: they call into other modules, but not deep
 
 

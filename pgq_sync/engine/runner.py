@@ -16,7 +16,7 @@ from typing import Any
 
 from pgq_sync.engine import outcomes
 from pgq_sync.engine.attempt import Attempt
-from pgq_sync.entrypoints.context import Context
+from pgq_sync.entrypoints.context import Context, TakeReport
 from pgq_sync.entrypoints.registry import Entrypoint, Registry
 from pgq_sync.errors import JobTimeout
 from pgq_sync.models import Claim, Outcome, Settlement
@@ -43,6 +43,7 @@ class Runner:
         produce: makes what `context.enqueue` enqueues with.
         max_rescues: how often a job is run again after its worker died.
         expect: told the deadline of each attempt that has one.
+        report: told how far attempts are.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Runner:
         produce: Produce,
         max_rescues: int,
         expect: Callable[[float], None],
+        report: TakeReport | None = None,
     ) -> None:
         self._registry = registry
         self._transaction = store.transaction
@@ -61,6 +63,7 @@ class Runner:
         self._enqueue = produce(store.intake).enqueue
         self._max_rescues = max_rescues
         self._expect = expect
+        self._report = report
 
     def run(self, claim: Claim, entered: Entered) -> Outcome:
         """Runs one attempt; `entered` gets its context, by which it can be asked to stop."""
@@ -86,7 +89,7 @@ class Runner:
         return outcomes.interrupted(claim.job, context)
 
     def _plain(self, entrypoint: Entrypoint, claim: Claim, entered: Entered) -> Outcome:
-        context = Context(claim.job, self._resources, self._enqueue)
+        context = Context(claim.job, self._resources, self._enqueue, self._report)
         entered(context)
         try:
             return outcomes.success(entrypoint.parameters, entrypoint.executor.execute(claim.job, context))
@@ -96,7 +99,7 @@ class Runner:
     def _special(self, entrypoint: Entrypoint, claim: Claim, entered: Entered) -> Outcome:
         """An attempt with a timeout or a transaction."""
         parameters = entrypoint.parameters
-        attempt = Attempt(claim.job, self._resources, self._enqueue, parameters.timeout)
+        attempt = Attempt(claim.job, self._resources, self._enqueue, parameters.timeout, self._report)
         entered(attempt)
         if attempt.guard is not None:
             self._expect(attempt.guard.deadline)

@@ -34,6 +34,11 @@ class BackgroundThread:
         """Asks the thread to end; returns at once."""
         self.stopping.set()
 
+    @property
+    def is_current(self) -> bool:
+        """Whether it is the thread that asks."""
+        return self._thread is threading.current_thread()
+
     def join(self, timeout: float | None = None) -> bool:
         """Waits until the thread has ended; tells whether it has."""
         self._thread.join(timeout)

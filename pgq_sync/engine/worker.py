@@ -22,6 +22,7 @@ from pgq_sync.engine.limits import declare_limits, local_limits
 from pgq_sync.engine.listener import Listener
 from pgq_sync.engine.mailbox import ENDED, EXHAUSTED, Mailbox
 from pgq_sync.engine.outcomes import released
+from pgq_sync.engine.progress import Reporter
 from pgq_sync.engine.runner import Produce, Runner
 from pgq_sync.engine.scheduler import Scheduler
 from pgq_sync.engine.shutdown import Shutdown
@@ -98,7 +99,10 @@ class Worker:
         )
         self._completer = Completer(store, self.info.worker_id, self._listener.written)
         self._watchdog = Watchdog(lambda: self._mailbox.put(EXHAUSTED))
-        self._runner = Runner(registry, store, resources, produce, settings.max_rescues, self._watchdog.expect)
+        self._reporter = Reporter(store, self.info.worker_id)
+        self._runner = Runner(
+            registry, store, resources, produce, settings.max_rescues, self._watchdog.expect, self._reporter.put
+        )
         self._slots = Slots(
             settings.concurrency,
             self._runner.run,
@@ -254,6 +258,7 @@ class Worker:
             self._threads[name].stop()
             wake()
             self._threads[name].join(_LAST_WORDS)
+        self._reporter.stop()
         self._completer.close()
         if not self._threads["completer"].join(_FLUSH):
             logger.error("the last outcomes could not be written: those jobs run again")

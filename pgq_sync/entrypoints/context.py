@@ -21,6 +21,9 @@ else:
     LoggerAdapter = logging.LoggerAdapter  # generic at run time from Python 3.11 on
 
 
+TakeReport = Callable[[Job, float, str | None], None]
+
+
 class JobLog(LoggerAdapter):
     """A logger whose records bear the job's id and entrypoint as fields."""
 
@@ -36,14 +39,22 @@ class Context:
         resources: the mapping that all jobs and schedules of the process share.
         enqueue: enqueues further jobs, with the arguments of `PgQueuer.enqueue`; in the job's transaction where the
             entrypoint is transactional.
+        report: takes what `progress` is told; None: nobody does.
     """
 
-    __slots__ = ("_cancelled", "_log", "cancel_requested", "enqueue", "interrupted", "job", "put_back", "resources")
+    __slots__ = ("_cancelled", "_log", "cancel_requested", "enqueue", "interrupted", "job", "put_back", "report", "resources")
 
-    def __init__(self, job: Job, resources: MutableMapping[Any, Any], enqueue: Callable[..., Any]) -> None:
+    def __init__(
+        self,
+        job: Job,
+        resources: MutableMapping[Any, Any],
+        enqueue: Callable[..., Any],
+        report: TakeReport | None = None,
+    ) -> None:
         self.job = job
         self.resources = resources
         self.enqueue = enqueue
+        self.report = report
         self.cancel_requested = False  # by a person
         self.interrupted = False  # by the worker, which has no more time for it
         self.put_back = False  # into the queue, since it stopped when it was asked to
@@ -92,6 +103,29 @@ class Context:
         raise RuntimeError(
             f"entrypoint {self.job.entrypoint!r} has no connection: declare it with transactional=True, or open one of your own"
         )
+
+    def progress(self, fraction: float, note: str | None = None) -> None:
+        """Tells how far the job is: it is shown with the job as long as this attempt runs.
+
+        Costs no I/O and waits for nothing: the latest word is written now and then, at most twice a second, outside of the
+        handler's transaction. That the database is away is no error here.
+
+        Args:
+            fraction: from 0 to 1.
+            note: what it is about, in words; 1,000 characters are kept.
+
+        Raises:
+            TypeError: the fraction is no number, or the note no text.
+            ValueError: the fraction is not between 0 and 1.
+        """
+        if not isinstance(fraction, (int, float)) or isinstance(fraction, bool):
+            raise TypeError(f"fraction={fraction!r}: a number from 0 to 1 is accepted")
+        if not 0 <= fraction <= 1:
+            raise ValueError(f"fraction={fraction!r}: a number from 0 to 1 is accepted")
+        if note is not None and not isinstance(note, str):
+            raise TypeError(f"note={note!r}: text or None is accepted")
+        if self.report is not None:
+            self.report(self.job, float(fraction), note)
 
     @property
     def log(self) -> JobLog:

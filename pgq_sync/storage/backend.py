@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 from uuid import UUID
 from weakref import WeakValueDictionary
 
@@ -16,6 +16,7 @@ from pgq_sync.storage.names import Names
 from pgq_sync.storage.postgres import PostgresStore
 from pgq_sync.storage.store import Store
 
+Kept = TypeVar("Kept")
 Connect = Callable[[Settings], Connections]
 
 
@@ -43,6 +44,7 @@ class Backend:
         self.workers: WeakValueDictionary[UUID, Working] = WeakValueDictionary()  # of this process
         self._connect = connect
         # Filled at first use by setdefault, which needs no lock: none can be held while a process forks.
+        self._kept: dict[str, Any] = {}
         self._made: dict[str, Any] = {} if settings is None else {"settings": settings}
 
     @property
@@ -95,7 +97,15 @@ class Backend:
         # The references first, in one step: other threads may make workers meanwhile.
         return [worker for reference in self.workers.valuerefs() if (worker := reference()) is not None]
 
+    def keep(self, name: str, make: Callable[[], Kept]) -> Kept:
+        """What `make` gives at the first use of `name` here; closed with the place."""
+        # By setdefault, as all that is made here.
+        kept: Kept = self._kept.get(name) or self._kept.setdefault(name, make())
+        return kept
+
     def close(self) -> None:
         """Closes what was opened; later use opens again."""
+        while self._kept:
+            self._kept.popitem()[1].close()
         if store := self._made.get("store"):
             store.close()

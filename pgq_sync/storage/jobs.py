@@ -23,7 +23,7 @@ class JobBook:
 
     def get(self, job_id: int) -> JobRecord | None:
         """One job, unfinished or still in history; None if it is neither."""
-        return self._operations.get(_check_id(job_id))
+        return self._operations.get(check_id(job_id))
 
     def find(
         self, *, status: str | None = None, entrypoint: str | None = None, queue: str | None = None, limit: int = 25
@@ -160,10 +160,11 @@ def _check_limit(limit: object) -> int:
 def _check_ids(ids: object) -> list[int]:
     if not isinstance(ids, Iterable):
         raise TypeError(f"ids={ids!r} must be a list of job ids, not {type(ids).__name__}")
-    return [_check_id(job_id) for job_id in ids]
+    return [check_id(job_id) for job_id in ids]
 
 
-def _check_id(job_id: object) -> int:
+def check_id(job_id: object) -> int:
+    """Raises TypeError or ValueError unless a job can have this id; returns it."""
     if not isinstance(job_id, int) or isinstance(job_id, bool):
         raise TypeError(f"job id {job_id!r} must be an int, not {type(job_id).__name__}")
     if not 0 < job_id < 2**63:

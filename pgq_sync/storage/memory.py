@@ -21,6 +21,8 @@ from pgq_sync.models import (
     Claim,
     JobId,
     OnConflict,
+    Progress,
+    Report,
     Rescued,
     Settled,
     Settlement,
@@ -35,8 +37,10 @@ from pgq_sync.storage.memory_operations import MemoryOperations
 from pgq_sync.storage.memory_rows import UNCLAIMED, MemoryRow, new_row
 from pgq_sync.storage.memory_schedules import MemorySchedules
 from pgq_sync.storage.memory_state import MemoryState
+from pgq_sync.storage.memory_watches import MemoryLookout, lookout
 from pgq_sync.storage.store import OWN, WAITING, Clock
 from pgq_sync.storage.transactions import MemoryTransaction
+from pgq_sync.storage.waker import Waker
 
 _MOST_ERRORS = 100  # of one job
 _GIVEN_UP = timedelta(minutes=10)  # of silence, after which a worker is dead though its claimer is open
@@ -84,6 +88,17 @@ class MemoryStore:
             finished = self._settle_valid(settlement.claim.job.worker_id, settlement)
         self._state.wake()
         return finished
+
+    def report(self, worker_id: UUID, reports: Sequence[Report]) -> set[JobId]:
+        with self._state.lock:
+            for each in reports:
+                row = self._state.jobs.get(each.job.id)
+                if row is not None and (row.worker_id, row.claimed_at) == (worker_id, each.job.claimed_at):
+                    self._state.progress[row.id] = Progress(each.fraction, each.note, self._state.now())
+        return set()
+
+    def lookout(self, watcher_id: UUID, waker: Waker) -> AbstractContextManager[MemoryLookout]:
+        return lookout(self._state, waker)
 
     def operations(self, connection: Any = OWN) -> MemoryOperations:
         return MemoryOperations(self._state)

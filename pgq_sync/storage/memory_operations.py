@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from pgq_sync.models import CancelResult, DeleteResult, JobId, JobRecord, RequeueResult
 from pgq_sync.storage.memory_rows import MemoryRow
 from pgq_sync.storage.memory_state import MemoryState
+from pgq_sync.storage.progress import current
 from pgq_sync.storage.store import CANCELLED_WAITING, WAITING
 
 
@@ -108,7 +109,7 @@ class MemoryOperations:
         if row.status in WAITING:
             self._state.finish(dataclasses.replace(row, status="deleted"))
         else:
-            del self._state.history[row.id]
+            self._state.remove(row)
 
     def purge(self, status: str, *, entrypoint: str | None, older_than: timedelta) -> int:
         with self._state.lock:
@@ -135,16 +136,19 @@ class MemoryOperations:
     def get(self, job_id: int) -> JobRecord | None:
         with self._state.lock:
             row = self._state.find(job_id)
-        return row.record if row else None
+            return self._record(row) if row else None
 
     def find(
         self, *, status: str | None = None, entrypoint: str | None = None, queue: str | None = None, limit: int = 25
     ) -> list[JobRecord]:
         with self._state.lock:
             rows = [*self._state.jobs.values(), *self._state.history.values()]
-        wanted = {"status": status, "entrypoint": entrypoint, "queue": queue}
-        found = [row for row in rows if all(value in (None, getattr(row, name)) for name, value in wanted.items())]
-        return [row.record for row in sorted(found, key=lambda row: row.id, reverse=True)[:limit]]
+            wanted = {"status": status, "entrypoint": entrypoint, "queue": queue}
+            found = [row for row in rows if all(value in (None, getattr(row, name)) for name, value in wanted.items())]
+            return [self._record(row) for row in sorted(found, key=lambda row: row.id, reverse=True)[:limit]]
+
+    def _record(self, row: MemoryRow) -> JobRecord:
+        return dataclasses.replace(row.record, progress=current(row.record, self._state.progress.get(row.id)))
 
     def held(self, *, entrypoint: str | None = None, limit: int = 25) -> list[JobRecord]:
         return self.find(status="held", entrypoint=entrypoint, limit=limit)

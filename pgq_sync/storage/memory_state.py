@@ -11,11 +11,18 @@ from datetime import datetime, timezone
 from typing import Protocol
 from uuid import UUID
 
-from pgq_sync.models import Claim, JobId, WorkerInfo
+from pgq_sync.models import Claim, JobId, Progress, WorkerInfo
 from pgq_sync.storage.limit_rows import ANY, LimitRow
 from pgq_sync.storage.memory_rows import MemoryKey, MemoryRow
 from pgq_sync.storage.store import Clock
 from pgq_sync.storage.waker import Wakeable
+from pgq_sync.storage.watching import Notice
+
+
+class MemoryEar(Protocol):
+    """A lookout, as long as it is open."""
+
+    def tell(self, notice: Notice) -> None: ...
 
 
 class MemoryListener(Wakeable, Protocol):
@@ -43,6 +50,8 @@ class MemoryState:
         self.requests: set[JobId] = set()  # jobs that were asked to end
         self.workers: dict[UUID, WorkerInfo] = {}
         self.claimers: list[MemoryListener] = []
+        self.lookouts: list[MemoryEar] = []
+        self.progress: dict[JobId, Progress] = {}
         self._clock = clock
         self._ids = itertools.count(1)
         self._fences = itertools.count(1)
@@ -67,6 +76,8 @@ class MemoryState:
             self.keys[row.dedupe_key] = row.id
         if row.status == "queued":
             heapq.heappush(self.lanes[row.lane], (row.execute_after, row.id))
+        elif row.status == "held":
+            self._tell(Notice("ended", [row.id]))
 
     def finish(self, row: MemoryRow, *, keep: bool = True) -> None:
         """Moves an unfinished job, `row` being its last state, to history."""
@@ -74,6 +85,13 @@ class MemoryState:
         self.free_key(row)
         if keep:
             self.history[row.id] = dataclasses.replace(row, finished_at=self.now())
+        self.progress.pop(row.id, None)
+        self._tell(Notice("ended", [row.id]))
+
+    def remove(self, row: MemoryRow) -> None:
+        """Deletes a finished job from history."""
+        del self.history[row.id]
+        self._tell(Notice("removed", [row.id]))
 
     def free_key(self, row: MemoryRow) -> None:
         """Lets others enqueue under the job's dedupe key again."""
@@ -112,6 +130,10 @@ class MemoryState:
             dedupe_until=None if row.dedupe_until == "started" else row.dedupe_until,
         )
         return Claim(row.job, fence, row.rescues)
+
+    def _tell(self, notice: Notice) -> None:
+        for lookout in self.lookouts:
+            lookout.tell(notice)
 
     def wake(self) -> None:
         """Has every claimer look."""

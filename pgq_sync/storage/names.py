@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from pgq_sync.settings import check_names, described
 
 TABLES = ("job", "history", "worker", "schedule", "limit", "cancel", "progress", "watch", "version")
-FUNCTIONS = ("channel", "announce", "announce_insert", "enqueue", "enqueue_many", "maintain")
+FUNCTIONS = ("channel", "announce", "announce_ended", "announce_insert", "enqueue", "enqueue_many", "maintain")
 LOCAL = (  # live in their table's schema, and are therefore named without one
     *("job_ready", "job_quarantine", "job_running", "job_held", "job_dedupe", "job_announce"),
     *("history_id", "history_failed"),
     *("job_check", "history_status_check", "worker_state_check", "schedule_missed_check"),
     *("version_row_check", "version_durability_check"),
 )
+ENDED = "_ended"  # what the channel on which watchers listen has behind the name of the workers' own
 _PREFIX: str = described("prefix")[1]
 _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 
@@ -83,6 +84,7 @@ class Names:
         values |= {name: quote(self.prefix + name) for name in LOCAL}
         values |= {
             "channel_literal": literal(self.channel),
+            "ended_channel_literal": literal(self.channel + ENDED),
             "lock_key": str(self.lock_key),
             "history_literal": literal(self.qualified("history")),
             "maintain_literal": literal(self.qualified("maintain")),

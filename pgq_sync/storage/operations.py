@@ -17,6 +17,7 @@ from pgq_sync.storage.database import Row, Session, atomic
 from pgq_sync.storage.failures import lacks_partition
 from pgq_sync.storage.inserts import text
 from pgq_sync.storage.names import Names
+from pgq_sync.storage.progress import with_progress
 from pgq_sync.storage.statements import statements
 from pgq_sync.storage.store import CANCELLED_WAITING, WAITING, Clock
 
@@ -200,8 +201,8 @@ class PostgresOperations:
 
     def get(self, job_id: int) -> JobRecord | None:
         with self._session() as session:
-            rows = session.run(self._sql["get"], {"id": job_id})
-        return _record(rows[0]) if rows else None
+            records = self._records(session, session.run(self._sql["get"], {"id": job_id}))
+        return records[0] if records else None
 
     def find(
         self, *, status: str | None = None, entrypoint: str | None = None, queue: str | None = None, limit: int = 25
@@ -209,13 +210,16 @@ class PostgresOperations:
         params = {"status": status, "entrypoint": entrypoint, "queue": queue, "limit": limit}
         with self._session() as session:
             rows = [row for name in ("find_unfinished", "find_finished") for row in session.run(self._sql[name], params)]
-        # A job that finishes between the two statements is in both answers.
-        records = {row[0]: _record(row) for row in rows}
-        return sorted(records.values(), key=lambda record: record.id, reverse=True)[:limit]
+            # A job that finishes between the two statements is in both answers.
+            latest = {row[0]: row for row in rows}
+            return self._records(session, [latest[job_id] for job_id in sorted(latest, reverse=True)[:limit]])
 
     def held(self, *, entrypoint: str | None = None, limit: int = 25) -> list[JobRecord]:
         with self._session() as session:
             return [_record(row) for row in session.run(self._sql["held"], {"entrypoint": entrypoint, "limit": limit})]
+
+    def _records(self, session: Session, rows: Sequence[Row]) -> list[JobRecord]:
+        return with_progress(session, self._sql, [_record(row) for row in rows])
 
     def count(self) -> Mapping[tuple[str, str], int]:
         with self._session() as session:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from datetime import date, datetime, timedelta, timezone
 from typing import Any
 from uuid import UUID
@@ -11,7 +11,8 @@ from uuid import UUID
 import psycopg
 
 from pgq_sync.errors import StoreUnavailable
-from pgq_sync.models import Beat, Claim, JobId, Peers, Rescued, Settled, Settlement, WorkerInfo
+from pgq_sync.models import Beat, Claim, JobId, Peers, Report, Rescued, Settled, Settlement, WorkerInfo
+from pgq_sync.storage import progress
 from pgq_sync.storage.claimer import PostgresClaimer
 from pgq_sync.storage.claiming import LocalLimits
 from pgq_sync.storage.connections import Connections
@@ -28,6 +29,8 @@ from pgq_sync.storage.statements import statements
 from pgq_sync.storage.store import OWN, Clock, HandlerTransaction, database_clock
 from pgq_sync.storage.transactions import Lend, PostgresTransaction
 from pgq_sync.storage.turns import claim_next
+from pgq_sync.storage.waker import Waker
+from pgq_sync.storage.watches import PostgresLookout
 
 _FINISHING = ("succeeded", "failed", "cancelled")
 
@@ -144,6 +147,18 @@ class PostgresStore:
         with self._translated:
             return self._operations(self._connections.session).end_requested()
 
+    def report(self, worker_id: UUID, reports: Sequence[Report]) -> set[JobId]:
+        with self._translated, self._connections.session() as session:
+            return progress.write(session, self._sql, worker_id, reports, self._clock())
+
+    @contextmanager
+    def lookout(self, watcher_id: UUID, waker: Waker) -> Iterator[PostgresLookout]:
+        with self._translated:
+            connection = self._connections.direct(listening=True)
+        lookout = PostgresLookout(connection, self._names, self._clock, watcher_id, waker)
+        with closing(connection), rights_told(self._connections, self._names), lookout:
+            yield lookout
+
     def _make_partitions(self) -> None:
         with self._connections.for_engine().session() as session:
             session.run(self._sql["maintain"], {"now": self._clock(), "retention": None})
@@ -225,6 +240,9 @@ class PostgresStore:
     def maintain(self, retention: timedelta | None) -> None:
         seconds = None if retention is None else retention.total_seconds()
         with self._translated, self._connections.session() as session:
+            if retention is not None:
+                progress.sweep(session, self._sql)
+                session.run(self._sql["sweep_watches"], {"now": self._clock()})
             session.run(self._sql["maintain"], {"now": self._clock(), "retention": seconds})
 
     @contextmanager

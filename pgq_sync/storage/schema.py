@@ -19,6 +19,8 @@ from pgq_sync.storage.names import Names, literal, quote
 from pgq_sync.storage.statements import migrations, statements
 
 Durability = Literal["volatile", "balanced", "durable"]
+ROLES = ("producer", "worker", "operator", "watcher")
+"""Who enqueues, who runs jobs, who looks after them, and who waits for them to end."""
 
 
 class Schema:
@@ -187,12 +189,9 @@ def script(action: Literal["install", "upgrade", "uninstall"], names: Names, ins
     return f"begin;\n{lock}{body.rstrip()}\ncommit;\n"
 
 
-def grants(names: Names, *, producer: str | None = None, worker: str | None = None, operator: str | None = None) -> str:
-    """The SQL that gives roles what they need to enqueue (`producer`), to run jobs (`worker`), and to look after them
-    (`operator`). Never connects."""
-    roles = {"producer": producer, "worker": worker, "operator": operator}
-    parts = [_grants(names, kind, role) for kind, role in roles.items() if role is not None]
-    return "".join(parts)
+def grants(names: Names, **roles: str) -> str:
+    """The SQL that gives roles what they need, by what they do: see ROLES. Never connects."""
+    return "".join(_grants(names, kind, roles[kind]) for kind in ROLES if kind in roles)
 
 
 def _grants(names: Names, kind: str, role: str) -> str:

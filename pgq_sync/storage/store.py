@@ -23,6 +23,7 @@ from pgq_sync.models import (
     LimitChange,
     LimitRecord,
     OnConflict,
+    Report,
     RequeueResult,
     Rescued,
     Settled,
@@ -31,6 +32,8 @@ from pgq_sync.models import (
 )
 from pgq_sync.storage.claiming import Claimer, LocalLimits
 from pgq_sync.storage.intake import CheckedJob
+from pgq_sync.storage.waker import Waker
+from pgq_sync.storage.watching import Lookout
 
 Clock = Callable[[], datetime | None]
 """The time that a store's rows get; None means the database's own clock."""
@@ -119,6 +122,16 @@ class Jobs(Protocol):
         Returns:
             How many jobs it ended.
         """
+
+    def report(self, worker_id: UUID, reports: Sequence[Report]) -> set[JobId]:
+        """Notes how far attempts are, each only while the worker holds the claim.
+
+        Returns:
+            The jobs of which that is to be tried again: somebody else has locked it.
+        """
+
+    def lookout(self, watcher_id: UUID, waker: Waker) -> AbstractContextManager[Lookout]:
+        """A watcher's side of the store, for its thread, closed on leaving; `waker` ends its waits."""
 
     def operations(self, connection: Any = OWN) -> Operations:
         """What an operator may ask: on the caller's `connection`, or on one of the store's own."""
@@ -219,7 +232,7 @@ class Fleet(Protocol):
         """The registered workers."""
 
     def maintain(self, retention: timedelta) -> None:
-        """Looks after history: forgets what is older than `retention`."""
+        """Looks after history: forgets what is older than `retention`, and what nobody needs any more beside the jobs."""
 
 
 class Schedules(Protocol):

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import math
+import selectors
 import socket
+import time
 from typing import Protocol
+
+_LONGEST_WAIT = 86_400.0  # seconds: some systems cannot wait for more than some weeks
 
 
 class Wakeable(Protocol):
@@ -55,6 +60,15 @@ class Waker:
             self._reader.recv(4096)
         except BlockingIOError:
             pass
+
+    def wait(self, until: float = math.inf) -> None:
+        """Blocks until the event is set, or until a time of the monotonic clock; for whoever waits for nothing else."""
+        if self._flag:
+            return
+        with selectors.DefaultSelector() as selector:
+            selector.register(self, selectors.EVENT_READ)
+            if selector.select(min(max(until - time.monotonic(), 0.0), _LONGEST_WAIT)):
+                self.drain()
 
     def close(self) -> None:
         self._reader.close()

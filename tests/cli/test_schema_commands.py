@@ -189,7 +189,7 @@ def test_the_granted_rights_are_enough(console: Console, dsn: str, roles: dict[s
 def test_grants_need_a_role_to_give_them_to(offline: Console) -> None:
     done = offline.run("sql", "grants")
     assert done.returncode == 2
-    assert done.stderr.endswith("Error: name a role: --producer ROLE, --worker ROLE or --operator ROLE\n")
+    assert done.stderr.endswith("Error: name a role: --producer ROLE, --worker ROLE, --operator ROLE or --watcher ROLE\n")
 
 
 @pytest.mark.parametrize("command", [("install",), ("verify",), ("sql", "install")])

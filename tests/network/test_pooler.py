@@ -12,7 +12,7 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import ConnectionPool
 
-from pgq_sync import Context, DatabaseRetry, Job, NewJob, PgQueuer, Settings
+from pgq_sync import CompletionWatcher, Context, DatabaseRetry, Job, NewJob, PgQueuer, Settings
 from pgq_sync.errors import StoreUnavailable
 from pgq_sync.storage.connections import OwnPool, pooled
 from tests.conftest import LEAVE
@@ -170,3 +170,17 @@ def test_a_pooler_is_told_from_a_direct_connection(dsn: str, proxy: Proxy) -> No
 
 def _do_nothing(job: Any) -> None:
     """A job without an effect."""
+
+
+def test_a_watcher_behind_the_pooler_polls_and_one_past_it_is_told(dsn: str) -> None:
+    for listen_dsn in (None, dsn):
+        with bouncer(dsn, pool_size=2) as through, PgQueuer.from_dsn(through, settings=Settings(listen_dsn=listen_dsn)) as pgq:
+            ids = pgq.enqueue_many(NewJob(entrypoint="work") for _ in range(3))
+            # So long an interval that neither would be told by it.
+            with CompletionWatcher(pgq, refresh_interval=timedelta(hours=1)) as watcher:
+                futures = [watcher.watch(job_id) for job_id in ids]
+                for job_id, future in zip(ids, futures, strict=True):
+                    assert not future.done()
+                    pgq.jobs.cancel([job_id])
+                    assert future.result(5).status == "cancelled"
+            assert query(dsn, "select job_id from pgq_watch") == []

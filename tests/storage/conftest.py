@@ -59,6 +59,13 @@ def runner(empty_dsn: str, place: Settings) -> Iterator[Role]:
 
 
 @pytest.fixture
+def onlooker(empty_dsn: str, place: Settings) -> Iterator[Role]:
+    """A role that may wait for jobs."""
+    with granted(empty_dsn, place, "watcher") as role:
+        yield role
+
+
+@pytest.fixture
 def operator(empty_dsn: str, place: Settings) -> Iterator[Role]:
     """A role that may look after jobs."""
     with granted(empty_dsn, place, "operator") as role:

@@ -1,4 +1,4 @@
-"""What the documented grants allow, and what they do not: roles that enqueue, that run jobs, and that look after them."""
+"""What the documented grants allow, and what they do not: roles that enqueue, that run jobs, that look after them or wait."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from typing import Any
 import psycopg
 import pytest
 
-from pgq_sync import DuplicateJob, Hold, Job, NewJob, PgQueuer, Retry, Settings
+from pgq_sync import CompletionWatcher, DuplicateJob, Hold, Job, NewJob, PgQueuer, Retry, SchemaError, Settings
 from pgq_sync.models import DeclaredLimit
 from pgq_sync.storage.connections import OwnPool
 from pgq_sync.storage.postgres import PostgresStore
-from tests.storage.roles import FORBIDDEN, Role, days, granted
+from pgq_sync.storage.schema import grants
+from tests.storage.roles import FORBIDDEN, Role, days, granted, login
 from tests.storage.support import MovableClock, ended, hand, query, worker
+from tests.waiting import PATIENCE
 
 LIMIT = timedelta(seconds=15)
 
@@ -215,6 +217,49 @@ def test_an_operator_can_do_nothing_else(operator: Role, statement: str) -> None
     with hand(operator.pgq.store, "work") as one, pytest.raises(FORBIDDEN):
         query(operator.owner, f"insert into {operator.table('job')} (entrypoint) values ('work')")
         one.claim()
+
+
+def test_a_watcher_waits_for_jobs_and_is_told_by_everybody(onlooker: Role) -> None:
+    pgq = onlooker.pgq
+    with (
+        PgQueuer.from_dsn(onlooker.owner, settings=pgq.settings) as owners,
+        login(onlooker.owner, "worker") as (works, as_worker),
+        login(onlooker.owner, "operator") as (operates, as_operator),
+    ):
+        query(onlooker.owner, grants(onlooker.names, worker=works, operator=operates))
+        runners, operators = (PgQueuer.from_dsn(dsn, settings=pgq.settings) for dsn in (as_worker, as_operator))
+        ids = [owners.enqueue("work") for _ in range(3)]
+        with CompletionWatcher(pgq) as watcher, runners, operators, hand(runners.store, "work") as one:
+            futures = [watcher.watch(job_id) for job_id in ids]
+            operators.jobs.cancel(ids[2:])
+            for claim, status in zip(one.claim(), ("succeeded", "held"), strict=True):
+                one.settle(claim, status)
+            assert [future.result(PATIENCE).status for future in futures] == ["succeeded", "held", "cancelled"]
+            assert operators.jobs.delete(ids[2:]).deleted == ids[2:]
+    assert query(onlooker.owner, f"select from {onlooker.table('watch')}") == []
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "insert into {job} (entrypoint) values ('work')",
+        "update {job} set status = 'held'",
+        "delete from {job}",
+        "delete from {history}",
+        "delete from {progress}",
+        "insert into {cancel} (job_id) values (1)",
+        "select {maintain}()",
+    ],
+)
+def test_a_watcher_can_do_nothing_else(onlooker: Role, statement: str) -> None:
+    with pytest.raises(FORBIDDEN):
+        query(onlooker.dsn, onlooker.names.fill(statement))
+
+
+def test_who_may_not_wait_is_told_how_to_be_allowed(producer: Role) -> None:
+    job_id = producer.pgq.enqueue("work")
+    with pytest.raises(SchemaError, match=r"permission denied for .*: the user is .*sql grants"):
+        producer.pgq.wait(job_id, PATIENCE)
 
 
 @contextmanager

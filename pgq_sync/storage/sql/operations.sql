@@ -20,8 +20,12 @@ with picked as materialized (
            attempt, priority, worker_id, %(status)s::text, queue, entrypoint, dedupe_key, dedupe_until, payload, headers,
            case when %(error)s::text is null then errors else coalesce(errors, '[]') || %(error)s::text::jsonb end
     from gone
+), told as (
+    select {announce_ended}('ended', array_agg(distinct job_id)) from {watch}
+    where job_id = any(array(select id from gone))
+    having count(*) > 0
 )
-select id from gone
+select gone.id from gone, (select count(*) from told) as announced
 
 -- name: ask_running
 -- Asks running jobs to end, in a table apart: a job's own row, locked here, would block whoever finishes it until this
@@ -134,11 +138,17 @@ where id = any(array(select unnest(%(ids)s::bigint[]))) and status is not distin
 select id, status = 'running' from {job} where id = any(%(ids)s::bigint[])
 
 -- name: forget_finished
--- Removes finished jobs from history; their ids come back.
+-- Removes finished jobs from history; their ids come back. A watcher that comes too late to see how they ended is told.
 with picked as materialized (
     select id from {history} where id = any(array(select unnest(%(ids)s::bigint[]))) order by dedupe_key, id for update
+), gone as (
+    delete from {history} where id = any(array(select id from picked)) returning id
+), told as (
+    select {announce_ended}('removed', array_agg(distinct job_id)) from {watch}
+    where job_id = any(array(select id from gone))
+    having count(*) > 0
 )
-delete from {history} where id = any(array(select id from picked)) returning id
+select gone.id from gone, (select count(*) from told) as announced
 
 -- name: lock_waiting
 -- The next waiting jobs of a status that are to be purged, locked. What somebody else has locked is left: it is about
@@ -157,10 +167,16 @@ with picked as materialized (
       and (%(entrypoint)s::text is null or entrypoint = %(entrypoint)s::text)
     order by id limit %(slice)s::integer
     for update skip locked
+), gone as (
+    delete from {history}
+    where id = any(array(select id from picked)) and finished_at <= %(before)s::timestamptz
+    returning id
+), told as (
+    select {announce_ended}('removed', array_agg(distinct job_id)) from {watch}
+    where job_id = any(array(select id from gone))
+    having count(*) > 0
 )
-delete from {history}
-where id = any(array(select id from picked)) and finished_at <= %(before)s::timestamptz
-returning id
+select gone.id from gone, (select count(*) from told) as announced
 
 -- name: count_waiting
 -- How many waiting jobs of a status a purge would end.

@@ -23,8 +23,13 @@ with outcome as (
            outcome.result::json
     from gone join outcome using (id)
     where outcome.keep
+), told as (
+    -- Mostly nobody waits for any of them: then this is a look into an index that is empty, or far from their ids.
+    select {announce_ended}('ended', array_agg(distinct job_id)) from {watch}
+    where job_id = any(array(select id from gone))
+    having count(*) > 0
 )
-select id from gone
+select gone.id from gone, (select count(*) from told) as announced
 
 -- name: hold
 -- Locks a job that this worker still holds under the given fences, and waits for whoever has it locked: the handler's
@@ -66,8 +71,12 @@ with outcome as (
         group by queue, entrypoint, priority
     ) as lane
     having count(*) > 0
+), held as (
+    select {announce_ended}('ended', array_agg(distinct job_id)) from {watch}
+    where job_id = any(array(select id from changed where status = 'held'))
+    having count(*) > 0
 )
-select changed.id from changed, (select count(*) from told) as announced
+select changed.id from changed, (select count(*) from told) as announced, (select count(*) from held) as also_announced
 
 -- name: still_running
 -- Which of these jobs this worker still holds under the given fences: locked by somebody when a write skipped them.

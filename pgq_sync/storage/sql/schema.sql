@@ -38,6 +38,7 @@ select made from {maintain}()
 drop table if exists {job}, {history}, {worker}, {schedule}, {limit}, {cancel}, {progress}, {watch}, {version};
 drop function if exists {announce_insert}();
 drop function if exists {channel}();
+drop function if exists {announce_ended}(text, bigint[]);
 drop function if exists {announce}(bigint, bigint, text[], text[], smallint[], timestamptz[], timestamptz);
 drop function if exists {enqueue}(text, bytea, integer, timestamptz, text, text, jsonb, text, text, boolean);
 drop function if exists {enqueue_many}(text[], bytea[], smallint[], timestamptz[], text[], text[], text[], text[], text, timestamptz);
@@ -96,6 +97,7 @@ grant execute on function {enqueue}(text, bytea, integer, timestamptz, text, tex
 grant execute on function {enqueue_many}(text[], bytea[], smallint[], timestamptz[], text[], text[], text[], text[], text, timestamptz) to {role};
 grant execute on function {announce}(bigint, bigint, text[], text[], smallint[], timestamptz[], timestamptz) to {role};
 grant execute on function {maintain}(timestamptz, interval) to {role};
+grant execute on function {announce_ended}(text, bigint[]) to {role};
 grant execute on function {channel}() to {role};
 
 -- name: grants_operator
@@ -104,10 +106,17 @@ grant select, insert, update (execute_after, status, attempt, rescues), delete o
 grant select, insert, update (requeued_as), delete on {history} to {role};
 grant select, insert, delete on {cancel} to {role};
 grant select, insert, update on {limit} to {role};
-grant select on {worker}, {version} to {role};
+grant select on {worker}, {version}, {progress}, {watch} to {role};
 grant usage on sequence {job_sequence} to {role};
 grant execute on function {announce}(bigint, bigint, text[], text[], smallint[], timestamptz[], timestamptz) to {role};
 grant execute on function {maintain}(timestamptz, interval) to {role};
+grant execute on function {announce_ended}(text, bigint[]) to {role};
+grant execute on function {channel}() to {role};
+
+-- name: grants_watcher
+-- What a role needs to wait for jobs: it sees them all, and what became of them.
+grant select on {job}, {history}, {progress}, {version} to {role};
+grant select, insert, update, delete on {watch} to {role};
 grant execute on function {channel}() to {role};
 
 -- name: catalog

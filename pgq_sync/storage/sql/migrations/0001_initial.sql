@@ -131,6 +131,7 @@ create table {cancel} (
     asked_at timestamptz not null default statement_timestamp()
 );
 
+-- The latest word of running attempts; rows of finished jobs are swept now and then.
 create table {progress} (
     job_id     bigint primary key,
     fraction   double precision not null,
@@ -138,6 +139,7 @@ create table {progress} (
     updated_at timestamptz not null default statement_timestamp()
 );
 
+-- Whose end is to be told: whoever ends jobs looks here. A watcher renews its rows; what dead ones leave behind is swept.
 create table {watch} (
     job_id     bigint not null,
     watcher_id uuid not null,
@@ -181,6 +183,16 @@ begin
     perform pg_notify({channel_literal}, message);
 end
 $announce$;
+
+-- Tells watchers, on a channel of their own so that no worker wakes up, what has become of jobs: '["ended", [1, 2]]', or
+-- "removed" from history. Three hundred ids at a time fit into a message, however long they are.
+create function {announce_ended}(kind text, ids bigint[]) returns void language plpgsql as $announce_ended$
+begin
+    perform pg_notify({ended_channel_literal}, json_build_array(kind, json_agg(id))::text)
+    from (select id, (row_number() over () - 1) / 300 as slice from unnest(ids) as id) as each
+    group by slice;
+end
+$announce_ended$;
 
 -- One notification per INSERT statement, none for jobs that are due later than a poll interval: the polls find those.
 create function {announce_insert}() returns trigger language plpgsql as $announce_insert$

@@ -1,0 +1,171 @@
+"""CompletionWatcher: waits until jobs have ended, any number of them in one thread on one connection."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import math
+import os
+import threading
+from datetime import timedelta
+from types import TracebackType
+from typing import Any, Protocol
+
+from pgq_sync.engine.promises import Promises
+from pgq_sync.engine.threads import BackgroundThread
+from pgq_sync.engine.vigil import Lookouts, Vigil
+from pgq_sync.errors import JobFailed, RemoteTraceback
+from pgq_sync.models import Completion, JobId
+from pgq_sync.storage.jobs import check_id
+
+_LAST_WORDS = 0.4  # seconds in which the thread ends that has nothing to wait for
+_CUT_OFF = 0.2  # and in which it does after its statement was cut off
+
+
+class Application(Protocol):
+    """What has jobs: a PgQueuer."""
+
+    @property
+    def store(self) -> Lookouts: ...
+
+
+class CompletionWatcher:
+    """Waits for jobs to end: as succeeded, failed, cancelled or deleted, or to be held.
+
+    A context manager. It may be used from many threads, in the process that made it. Its thread and its connection, which
+    is one of its own, come with the first job that is watched, and go ten seconds after the last one.
+
+    Args:
+        pgq: whose jobs.
+        refresh_interval: how often to look at the jobs without having been told, as a timedelta or in seconds; more than
+            ten minutes count as ten.
+
+    Raises:
+        TypeError: the interval is neither a timedelta nor a number.
+        ValueError: it is not positive.
+    """
+
+    def __init__(self, pgq: Application, refresh_interval: timedelta | float = timedelta(seconds=5)) -> None:
+        self._pgq = pgq
+        self._refresh = _seconds("refresh_interval", refresh_interval)
+        if self._refresh == 0:
+            raise ValueError(f"refresh_interval={refresh_interval!r}: a positive duration is accepted")
+        self._pid = os.getpid()
+        self._promises = Promises()
+        self._lock = threading.Lock()  # of the next two, and taken before that of the promises
+        self._vigil: tuple[Vigil, BackgroundThread] | None = None
+        self._closed = False
+
+    def watch(self, job_id: int) -> concurrent.futures.Future[Completion]:
+        """A future of how a job ends, for `concurrent.futures.wait` and `as_completed` as well.
+
+        While the database is away it waits. It may be cancelled, which changes nothing for the job. What is given to its
+        `add_done_callback` runs in the watcher's thread, and delays other futures as long as it takes.
+
+        Args:
+            job_id: of a job that is committed.
+
+        Returns:
+            A future that gets a `Completion`; or `JobNotFound` at once if there is no such job; or a `SchemaError`.
+
+        Raises:
+            TypeError, ValueError: no job can have this id.
+            RuntimeError: the watcher is closed, or belongs to another process.
+            ConfigError: nothing names a database.
+        """
+        checked = JobId(check_id(job_id))
+        if os.getpid() != self._pid:
+            raise RuntimeError("a watcher works in the process that made it: make a new one after a fork")
+        store = self._pgq.store
+        with self._lock:
+            if self._closed:
+                raise RuntimeError("this watcher is closed: make a new one")
+            promise = self._promises.add(checked)
+            if self._vigil is None:
+                self._vigil = self._start(store)
+            vigil, _ = self._vigil
+        vigil.waker.set()
+        return promise
+
+    def wait_for(self, job_id: int, timeout: timedelta | float | None = None) -> Completion:
+        """Waits until a job has ended.
+
+        Args:
+            job_id: of a job that is committed.
+            timeout: how long at most, as a timedelta or in seconds; None: however long it takes.
+
+        Raises:
+            JobNotFound: there is no such job.
+            TimeoutError: it has not ended in time.
+            TypeError, ValueError: no job can have this id, or the timeout is no duration.
+            concurrent.futures.CancelledError: the watcher was closed meanwhile.
+        """
+        seconds = None if timeout is None else _seconds("timeout", timeout)
+        promise = self.watch(job_id)
+        try:
+            concurrent.futures.wait([promise], None if seconds is None else min(seconds, threading.TIMEOUT_MAX))
+            if not promise.done():
+                raise TimeoutError(f"job {job_id} has not ended within {seconds:g} s")
+            return promise.result()
+        finally:
+            promise.cancel()  # of no effect where it is done
+
+    def close(self) -> None:
+        """Cancels what is pending and ends the thread; takes no more than a moment, also if the database does not answer."""
+        if os.getpid() != self._pid:
+            return  # thread and connection are the parent's
+        with self._lock:
+            self._closed = True
+            vigil, self._vigil = self._vigil, None
+        if vigil is not None:
+            vigil[1].stop()
+            vigil[0].waker.set()
+        self._promises.cancel_all()
+        if vigil is not None and not vigil[1].is_current and not vigil[1].join(_LAST_WORDS):
+            vigil[0].cut_off()
+            vigil[1].join(_CUT_OFF)
+
+    def __enter__(self) -> CompletionWatcher:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self.close()
+
+    def _start(self, store: Lookouts) -> tuple[Vigil, BackgroundThread]:
+        vigil = Vigil(store, self._promises, self._refresh, self._may_end, self._give_up)
+        thread = BackgroundThread("pgq-watcher", vigil.run, lambda name, error: self._give_up(error))
+        thread.start()
+        return vigil, thread
+
+    def _may_end(self) -> bool:
+        with self._lock:
+            if self._promises:
+                return False
+            self._vigil = None
+            return True
+
+    def _give_up(self, error: BaseException) -> None:
+        """The thread ends by what no waiting mends: a schema that is missing, say."""
+        with self._lock:
+            self._vigil = None
+        self._promises.fail_all(error)
+
+
+def result_of(completion: Completion) -> Any:
+    """What the function of a job returned.
+
+    Raises:
+        JobFailed: the job has not succeeded.
+    """
+    if completion.status == "succeeded":
+        return completion.result
+    trace = (completion.error or {}).get("traceback")
+    raise JobFailed(completion) from (RemoteTraceback(trace) if trace else None)
+
+
+def _seconds(name: str, given: object) -> float:
+    if not isinstance(given, (timedelta, int, float)) or isinstance(given, bool):
+        raise TypeError(f"{name}={given!r}: a timedelta or a number of seconds is accepted")
+    seconds = given.total_seconds() if isinstance(given, timedelta) else float(given)
+    if math.isnan(seconds) or seconds < 0:
+        raise ValueError(f"{name}={given!r}: zero or more seconds are accepted")
+    return seconds
