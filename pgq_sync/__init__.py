@@ -10,7 +10,7 @@ from pgq_sync.entrypoints.executors import (
     EntrypointExecutor,
     EntrypointExecutorParameters,
 )
-from pgq_sync.entrypoints.schedules import Schedule
+from pgq_sync.entrypoints.schedules import Schedule, ScheduleContext
 from pgq_sync.errors import (
     Cancelled,
     ConfigError,
@@ -33,6 +33,7 @@ from pgq_sync.models import (
     NewJob,
     QueueExecutionMode,
     RequeueResult,
+    ScheduleRecord,
 )
 from pgq_sync.settings import Settings
 from pgq_sync.version import __version__
@@ -63,6 +64,8 @@ __all__ = [
     "RequeueResult",
     "Retry",
     "Schedule",
+    "ScheduleContext",
+    "ScheduleRecord",
     "SchemaError",
     "Settings",
     "StoreUnavailable",
