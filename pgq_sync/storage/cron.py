@@ -213,14 +213,15 @@ def _problem(written: str, expression: str) -> str | None:
 
 
 def _bad_part(fields: Sequence[str], expression: str) -> str | None:
-    """Which part of a list, a range or a single value is not understood, and where it stands."""
+    """Which part of which field is not understood, and where it stands."""
     starts = [found.start() for found in re.finditer(r"\S+", expression)]
     for number, (field, start) in enumerate(zip(fields, starts, strict=True)):
         name, accepted = _FIELDS[number]
         for part in field.split(","):
             if not _understood(part, number, len(fields)):
-                place = f"field {number + 1}, the {name}, at character {start + 1}"
-                return f"{part!r} in {field!r} ({place}) is not understood: {accepted} are accepted there"
+                return (
+                    f"field {number + 1} ({name}), at character {start + 1}: {part!r} is not understood, {accepted} are accepted"
+                )
             start += len(part) + 1
     return None
 

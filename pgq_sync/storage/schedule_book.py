@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import difflib
-import itertools
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from pgq_sync.models import JobId, OnMissed, Payload, ScheduleRecord
 from pgq_sync.storage import cron
@@ -14,7 +13,6 @@ from pgq_sync.storage.intake import check_name
 from pgq_sync.storage.store import Schedules
 
 Records = list[ScheduleRecord]
-Times = list[datetime]
 Names = list[str]
 
 
@@ -33,6 +31,14 @@ class ScheduleBook:
     def list(self) -> Records:
         """Every schedule, one record per name and expression, in their order."""
         return self._schedules.records()
+
+    def find(self, name: str) -> Records:
+        """The schedules of a name, one per expression.
+
+        Raises:
+            ValueError: there is no such schedule.
+        """
+        return self._found(name, None)
 
     def add(
         self,
@@ -131,14 +137,6 @@ class ScheduleBook:
             raise ValueError(f"schedule {name!r} was removed just now")
         return job_id
 
-    def upcoming(self, name: str, expression: str | None = None, count: int = 5) -> dict[str, Times]:
-        """The next times of a schedule, by expression, as they would be without a pause, in its own time zone.
-
-        Raises:
-            ValueError: there is no such schedule, or its expression or time zone cannot be used on this machine.
-        """
-        return {each.expression: _upcoming(each, count) for each in self._found(name, expression)}
-
     def _expressions(self, name: str, expression: str | None) -> Names:
         return [each.expression for each in self._found(name, expression)]
 
@@ -165,9 +163,3 @@ class ScheduleBook:
         if close:
             return f"did you mean {' or '.join(map(repr, close))}?"
         return f"there are {', '.join(names[:10])}{' and others' if names[10:] else ''}" if names else "there are none"
-
-
-def _upcoming(schedule: ScheduleRecord, count: int) -> Times:
-    times = cron.read(schedule.expression, schedule.timezone)
-    ticks = itertools.chain([schedule.next_at], times.ticks(schedule.next_at))
-    return [each.astimezone(times.zone) for each in itertools.islice(ticks, count)]

@@ -68,8 +68,10 @@ class PostgresSchedules:
             if seconds is not None and seconds <= 0:
                 fired = self._fire(session, served, grace)
                 seconds = self._next_in(session, served)
-        # Due, and nothing fired: another scheduler is about to.
-        return self._aside.sooner(None if seconds is None else max(seconds, 0.0 if fired else BESIDE_ANOTHER))
+            if seconds is not None and seconds <= 0:
+                # Due, and nothing fired: another scheduler is about to.
+                seconds = 0.0 if fired else BESIDE_ANOTHER
+        return self._aside.sooner(seconds)
 
     def _next_in(self, session: Session, served: Params) -> float | None:
         seconds: float | None = session.run(self._sql["next_schedule"], {**served, **self._left_alone()})[0][0]
