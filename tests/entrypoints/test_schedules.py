@@ -37,8 +37,7 @@ def fire(pgq: PgQueuer, due_at: datetime = DUE) -> None:
     """Enqueues one tick of every declared schedule, as if it had been due then."""
     for schedule in pgq.registry.schedules():
         tick = {"expression": schedule.expression, "timezone": schedule.timezone, "due_at": due_at.isoformat()}
-        options = {"queue": schedule.queue, "priority": schedule.priority}
-        pgq.enqueue(schedule.name, headers={"pgq_schedule": tick}, **options)
+        pgq.enqueue(schedule.name, headers={"pgq_schedule": tick}, queue=schedule.queue, priority=schedule.priority)
 
 
 @pytest.mark.parametrize(

@@ -20,13 +20,13 @@ def timed(request: pytest.FixtureRequest) -> Iterator[Timed]:
     """An application, and the stores that its other processes would have."""
     stores: list[Store] = []
     dsn = request.getfixturevalue("dsn") if request.param == "postgres" else None
-    shared = MemoryStore(lambda: timed.now)
+    shared = MemoryStore(lambda: made.now)
 
     def open_store() -> Store:
-        stores.append(shared if dsn is None else PostgresStore(OwnPool(Settings(dsn=dsn)), Names(), clock=lambda: timed.now))
+        stores.append(shared if dsn is None else PostgresStore(OwnPool(Settings(dsn=dsn)), Names(), clock=lambda: made.now))
         return stores[-1]
 
-    timed = Timed(open_store, dsn)
-    yield timed
+    made = Timed(open_store, dsn)
+    yield made
     for store in stores:
         store.close()

@@ -114,7 +114,7 @@ def test_one_expression_or_all_of_a_name(timed: Timed, action: str) -> None:
     if action == "resume":
         assert book.pause("cleanup") == 3
     assert getattr(book, action)("cleanup", " 30 * * * *") == 1
-    assert getattr(book, action)("cleanup") == (2 if action != "remove" else 2)
+    assert getattr(book, action)("cleanup") == 2
     (report,) = book.find("report")
     assert report.paused_at is None
 

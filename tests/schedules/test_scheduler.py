@@ -6,7 +6,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -160,9 +160,14 @@ def test_without_schedules_nothing_is_asked(either: PgQueuer, ticks: Ticks, look
 
 def test_an_idle_look_is_one_query(pgq: PgQueuer, monkeypatch: pytest.MonkeyPatch) -> None:
     pgq.schedules.add("yearly", "@yearly")
-    schedules, statements = pgq.store.schedules, []
-    run = PsycopgSession.run
-    monkeypatch.setattr(PsycopgSession, "run", lambda self, *given: statements.append(given) or run(self, *given))
+    schedules, run = pgq.store.schedules, PsycopgSession.run
+    statements: list[str] = []
+
+    def noting(session: PsycopgSession, sql: str, params: Any = None) -> Any:
+        statements.append(sql)
+        return run(session, sql, params)
+
+    monkeypatch.setattr(PsycopgSession, "run", noting)
     assert schedules.tick(["yearly"], None, timedelta(minutes=1)) is not None
     assert len(statements) == 1
 
@@ -214,10 +219,10 @@ def test_what_changed_while_the_listener_was_away_is_found_once_it_is_back(
 
 
 @pytest.fixture
-def errors(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[str], list[str]]]:
+def errors(caplog: pytest.LogCaptureFixture) -> Callable[[str], list[str]]:
     """The errors that were logged of a schedule."""
     caplog.set_level(logging.ERROR, "pgq_sync.engine")
-    yield lambda name: [message for message in caplog.messages if name in message]
+    return lambda name: [message for message in caplog.messages if name in message]
 
 
 @pytest.mark.parametrize(
