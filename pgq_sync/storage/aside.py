@@ -36,5 +36,5 @@ class Aside:
 
     def sooner(self, seconds: float | None) -> float | None:
         """`seconds`, or what is left until one of them is to be tried again, whichever is less."""
-        left = [until - time.monotonic() for until in self._until.values()]
-        return min([max(each, 0.0) for each in left] + [seconds for seconds in [seconds] if seconds is not None], default=None)
+        left = [max(until - time.monotonic(), 0.0) for until in self._until.values()]
+        return min(left if seconds is None else [seconds, *left], default=None)

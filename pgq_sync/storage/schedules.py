@@ -41,20 +41,25 @@ class PostgresSchedules:
         self._aside = Aside()
 
     def declare(self, schedules: Sequence[DeclaredSchedule]) -> None:
-        with self._translated, self._changing() as session:
+        # In one order, so that no two workers that start at once wait for each other.
+        ordered = sorted(schedules, key=lambda each: (each.name, each.expression))
+        with self._translated, self._session() as session, atomic(session):
             now = self._now(session)
-            # In one order, so that no two workers that start at once wait for each other.
-            ordered = sorted(schedules, key=lambda each: (each.name, each.expression))
-            for _, group in groupby(ordered, key=lambda each: each.name):
-                self._declare(session, list(group), now)
+            named = groupby(ordered, key=lambda each: each.name)
+            changed = [self._declare(session, list(group), now) for _, group in named]
+            # Most often nothing is new as a worker starts, and nobody need look.
+            if any(changed):
+                session.run(self._sql["schedules_changed"])
 
-    def _declare(self, session: Session, schedules: Sequence[DeclaredSchedule], now: datetime) -> None:
+    def _declare(self, session: Session, schedules: Sequence[DeclaredSchedule], now: datetime) -> bool:
+        """Notes all that is declared under one name; tells whether anything has changed."""
         replaced: list[ScheduleRecord] = []
         if any(each.clean_old for each in schedules):
             params = {"name": schedules[0].name, "expressions": [each.expression for each in schedules]}
             replaced = [_record(row) for row in session.run(self._sql["replace_schedules"], params)]
-        for schedule in schedules:
-            session.run(self._sql["declare_schedule"], _params(new_row(schedule, replaced, now)))
+        rows = [new_row(schedule, replaced, now) for schedule in schedules]
+        changed = [session.run(self._sql["declare_schedule"], _params(row)) for row in rows]
+        return bool(replaced) or any(changed)
 
     def tick(self, entrypoints: Sequence[str], queues: Sequence[str] | None, grace: timedelta) -> float | None:
         served = {
@@ -78,8 +83,8 @@ class PostgresSchedules:
         return seconds
 
     def _left_alone(self) -> Params:
-        names, expressions, zones = zip(*self._aside.keys(), strict=True) if self._aside.keys() else ((), (), ())
-        return {"names": list(names), "expressions": list(expressions), "zones": list(zones)}
+        keys = self._aside.keys()
+        return {"names": [key[0] for key in keys], "expressions": [key[1] for key in keys], "zones": [key[2] for key in keys]}
 
     def _fire(self, session: Session, served: Params, grace: timedelta) -> bool:
         """Fires what is due, and tells whether anything was."""
@@ -107,9 +112,9 @@ class PostgresSchedules:
         return bool(firings)
 
     def _fire_singly(self, session: Session, served: Params, grace: timedelta) -> bool:
-        rows: Sequence[Row] = []
         fired = False
         for _ in range(_ROWS):
+            rows: Sequence[Row] = ()
             try:
                 with self._translated, atomic(session):
                     rows = self._due(session, served, 1)
@@ -117,6 +122,8 @@ class PostgresSchedules:
             except PgqError:
                 raise
             except Exception as error:
+                if not rows:
+                    raise
                 self._aside.put(_record(rows[0]), error)
             if not rows:
                 break

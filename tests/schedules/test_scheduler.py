@@ -16,8 +16,9 @@ from pgq_sync import Job, PgQueuer, Schedule, StoreUnavailable
 from pgq_sync.engine.scheduler import Scheduler
 from pgq_sync.storage.database import PsycopgSession
 from pgq_sync.storage.memory_schedules import MemorySchedules
+from pgq_sync.storage.notifications import parse
 from pgq_sync.storage.schedules import PostgresSchedules
-from tests.storage.support import query
+from tests.storage.support import ear, query
 from tests.waiting import PATIENCE, wait_until
 
 EACH_SECOND = "* * * * * *"
@@ -170,6 +171,21 @@ def test_an_idle_look_is_one_query(pgq: PgQueuer, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(PsycopgSession, "run", noting)
     assert schedules.tick(["yearly"], None, timedelta(minutes=1)) is not None
     assert len(statements) == 1
+
+
+def test_workers_are_told_of_what_is_new_and_of_nothing_else(pgq: PgQueuer, dsn: str) -> None:
+    pgq.schedule("cleanup", "@daily")(lambda schedule: None)
+    declare = pgq.store.schedules.declare
+    with ear(dsn) as listener:
+        declare(pgq.registry.schedules())
+        assert [parse(message).kind for message in listener.heard()] == ["schedules"]
+        declare(pgq.registry.schedules())
+        assert listener.heard() == []
+        pgq.schedules.add("cleanup", "@daily", queue="night")
+        pgq.schedules.pause("cleanup")
+        pgq.schedules.resume("cleanup")
+        pgq.schedules.remove("cleanup")
+        assert [parse(message).kind for message in listener.heard()] == ["schedules"] * 4
 
 
 def test_naps_are_short_enough(pgq: PgQueuer) -> None:
