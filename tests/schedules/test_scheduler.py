@@ -276,6 +276,16 @@ def test_a_row_that_cannot_be_read_is_logged_once_and_costs_nobody_else_its_tick
             wait_until(lambda: pgq.schedules.find("broken")[0].last_at)
 
 
+def test_a_row_that_cannot_be_read_is_tried_again_in_a_minute_and_not_before(pgq: PgQueuer, dsn: str) -> None:
+    pgq.schedules.add("broken", EACH_SECOND)
+    query(dsn, "update pgq_schedule set timezone = 'Mars/Olympus', next_at = now() - interval '1 day'")
+    schedules = pgq.store.schedules
+    for _ in range(2):
+        assert schedules.tick(["broken"], None, timedelta(minutes=1)) == pytest.approx(60, abs=5)
+    pgq.schedules.add("yearly", "@yearly", entrypoint="broken")
+    assert schedules.tick(["broken"], None, timedelta(minutes=1)) == pytest.approx(60, abs=5)
+
+
 def test_a_job_that_the_database_refuses_costs_nobody_else_its_ticks(
     pgq: PgQueuer, dsn: str, errors: Callable[[str], list[str]]
 ) -> None:
