@@ -11,7 +11,7 @@ from pgq_sync.entrypoints.executors import (
     EntrypointExecutor,
     EntrypointExecutorParameters,
 )
-from pgq_sync.entrypoints.schedules import Schedule
+from pgq_sync.entrypoints.schedules import Schedule, ScheduleContext
 from pgq_sync.errors import (
     Cancelled,
     ConfigError,
@@ -39,6 +39,7 @@ from pgq_sync.models import (
     Progress,
     QueueExecutionMode,
     RequeueResult,
+    ScheduleRecord,
 )
 from pgq_sync.settings import Settings
 from pgq_sync.version import __version__
@@ -75,6 +76,8 @@ __all__ = [
     "RequeueResult",
     "Retry",
     "Schedule",
+    "ScheduleContext",
+    "ScheduleRecord",
     "SchemaError",
     "Settings",
     "StoreUnavailable",

@@ -20,7 +20,7 @@ from pgq_sync.engine.worker import Worker, WorkReport
 from pgq_sync.entrypoints.options import EntrypointOptions, HandlerOptions
 from pgq_sync.entrypoints.registry import Handler, Registry
 from pgq_sync.errors import ConfigError
-from pgq_sync.models import Completion, QueueExecutionMode
+from pgq_sync.models import Completion, OnMissed, QueueExecutionMode
 from pgq_sync.settings import Settings
 from pgq_sync.storage.backend import Backend, Connect
 from pgq_sync.storage.clock import RowClock
@@ -29,6 +29,7 @@ from pgq_sync.storage.doctor import Finding, diagnose
 from pgq_sync.storage.jobs import JobBook
 from pgq_sync.storage.limit_book import LimitBook
 from pgq_sync.storage.producer import Producer
+from pgq_sync.storage.schedule_book import ScheduleBook
 from pgq_sync.storage.schema import Schema
 from pgq_sync.storage.store import Intake, Store
 
@@ -121,6 +122,11 @@ class PgQueuer(Producer):
         return LimitBook(self.store.limits)
 
     @property
+    def schedules(self) -> ScheduleBook:
+        """The schedules: list, add, pause, resume, remove, run_now."""
+        return ScheduleBook(self.store.schedules, lambda: self.settings.max_payload)
+
+    @property
     def schema(self) -> Schema:
         """The tables: install, upgrade, verify, uninstall, durability, autovac.
 
@@ -132,7 +138,7 @@ class PgQueuer(Producer):
         return Schema(self.backend.connections, self.backend.names)
 
     def on(self, connection: Any) -> OnConnection:
-        """The calls `enqueue` and `enqueue_many`, and `jobs`, bound to the caller's connection and its transaction.
+        """The calls `enqueue` and `enqueue_many`, `jobs` and `schedules`, bound to the caller's connection and its transaction.
 
         Args:
             connection: a psycopg connection or cursor, a Django connection or its alias, an SQLAlchemy Session,
@@ -179,27 +185,36 @@ class PgQueuer(Producer):
         expression: str,
         *,
         timezone: str = "UTC",
+        on_missed: OnMissed = "once",
+        clean_old: bool = False,
+        jitter: timedelta | float | None = None,
         queue: str = "default",
         priority: int = 0,
         **options: Unpack[HandlerOptions],
     ) -> Callable[[Handler], Handler]:
         """Registers the decorated function to run at the times that a cron expression names.
 
-        Each tick is an ordinary job, enqueued once over the whole fleet. The function takes the `Schedule`, and the
-        context as a function of `entrypoint` does.
+        Each tick is an ordinary job, enqueued once over the whole fleet. The function takes the `Schedule`, and a
+        `ScheduleContext` as a function of `entrypoint` takes the context.
 
         Args:
             name: of the schedule, and of the entrypoint that its jobs have.
             expression: five cron fields, six with seconds last, or @hourly and the like, as croniter reads them. One
                 name may have several, each by a decorator of its own on the same function.
             timezone: in which the expression is meant: an IANA name.
+            on_missed: what becomes of ticks that are older than the setting `misfire_grace` when a worker comes to
+                them: "once" runs one job for all of them, "all" one for each, "skip" none.
+            clean_old: remove the expressions of this name that are not declared any more, when a worker starts.
+            jitter: put each job off by a random time up to this one, a timedelta or seconds.
             queue, priority: of the ticks' jobs.
             options: those of `entrypoint`.
 
         Raises:
-            ValueError: the expression or the time zone is not understood, or the name is registered already.
+            TypeError, ValueError: the expression or the time zone is not understood, a value cannot be used, or the name
+                is registered already.
         """
-        return self.registry.schedule(name, expression, timezone=timezone, queue=queue, priority=priority, **options)
+        given: dict[str, Any] = {"on_missed": on_missed, "clean_old": clean_old, "jitter": jitter, "queue": queue}
+        return self.registry.schedule(name, expression, timezone=timezone, priority=priority, **given, **options)
 
     def worker(
         self,
@@ -311,7 +326,7 @@ class PgQueuer(Producer):
         Raises:
             ConfigError: there is no database.
         """
-        return list(diagnose(self.backend.connections, self.backend.names))
+        return list(diagnose(self.backend.connections, self.backend.names, self.settings.misfire_grace))
 
     def close(self) -> None:
         """Closes what this object opened; later use opens again."""
@@ -348,3 +363,8 @@ class OnConnection(Producer):
     def jobs(self) -> JobBook:
         """The jobs, as `PgQueuer.jobs`."""
         return JobBook(self._pgq.store.operations(self._connection))
+
+    @property
+    def schedules(self) -> ScheduleBook:
+        """The schedules, as `PgQueuer.schedules`."""
+        return ScheduleBook(self._pgq.store.schedules_on(self._connection), lambda: self._pgq.settings.max_payload)

@@ -16,6 +16,7 @@ OnConflict = Literal["raise", "skip", "existing", "replace"]
 DedupeUntil = Literal["finished", "started"]
 OnFailure = Literal["fail", "hold"]
 LimitScope = Literal["fleet", "worker"]
+OnMissed = Literal["once", "all", "skip"]
 WorkerState = Literal["running", "stopping"]
 
 
@@ -191,15 +192,38 @@ class Limit:
     scope: LimitScope = "fleet"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeclaredSchedule:
     """A cron expression under a name, and how the jobs of its ticks are enqueued."""
 
     name: str
     expression: str
+    timezone: str = "UTC"
+    entrypoint: str
+    queue: str = "default"
+    priority: int = 0
+    payload: bytes | None = None
+    on_missed: OnMissed = "once"
+    jitter: timedelta | None = None
+    clean_old: bool = False  # whether it takes the place of the name's expressions that are not declared any more
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleRecord:
+    """A schedule as it stands in the store: one row per name and expression."""
+
+    name: str
+    entrypoint: str  # of the ticks' jobs
+    expression: str
     timezone: str
     queue: str
     priority: int
+    on_missed: OnMissed
+    jitter: timedelta | None  # by how much a tick's job is put off at most, at random
+    next_at: datetime  # when it is due next
+    last_at: datetime | None  # the latest time for which a job was enqueued
+    paused_at: datetime | None  # None: it is not paused
+    payload: bytes | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import sys
 import click
 import psycopg
 
-from pgq_sync.cli import demo, doctor, fleet, jobs, listen, operate, schema, worker
+from pgq_sync.cli import demo, doctor, fleet, jobs, listen, operate, schedules, schema, worker
 from pgq_sync.errors import ConfigError, PgqError
 from pgq_sync.version import __version__
 
@@ -27,6 +27,7 @@ for command in (
     *jobs.commands,
     *operate.commands,
     *fleet.commands,
+    schedules.schedules,
     doctor.doctor,
     listen.listen,
     demo.demo,

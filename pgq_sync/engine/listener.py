@@ -77,13 +77,18 @@ class Listener:
         self.in_doubt = False
 
     def serve(
-        self, slots: Slots, completer: Completer, on_connected: Callable[[Claimer], None], on_cancel: Callable[[], None]
+        self,
+        slots: Slots,
+        completer: Completer,
+        on_connected: Callable[[Claimer], None],
+        on_cancel: Callable[[], None],
+        on_schedules: Callable[[], None],
     ) -> None:
         """Gives the listener those that it works for, and whom to tell; before its thread starts."""
         self._slots = slots
         self._completer = completer
         self._on_connected = on_connected
-        self._on_cancel = on_cancel
+        self._on_news = on_cancel, on_schedules
 
     def run(self, stopping: threading.Event) -> None:
         """The thread."""
@@ -92,7 +97,7 @@ class Listener:
             connected, self._claims = time.monotonic(), False
             try:
                 self.in_doubt = True
-                with self._store.claimer(self._worker, self._poll_interval, self._limits, self._on_cancel) as claimer:
+                with self._store.claimer(self._worker, self._poll_interval, self._limits, *self._on_news) as claimer:
                     self._serve(claimer, stopping)
                     self.in_doubt = self._doubted or (reconnected and not self._recovered)
                     break

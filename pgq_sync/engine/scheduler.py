@@ -6,53 +6,75 @@ import logging
 import threading
 
 from pgq_sync.entrypoints.registry import Registry
-from pgq_sync.entrypoints.schedules import next_tick
 from pgq_sync.errors import StoreUnavailable
+from pgq_sync.models import WorkerInfo
+from pgq_sync.settings import Settings
 from pgq_sync.storage.store import Schedules
 
 logger = logging.getLogger("pgq_sync.engine")
 
-_LONGEST_NAP = 30.0  # seconds; another process may have changed or resumed a schedule
-_BESIDE_ANOTHER = 0.2
-_AGAIN = 1.0  # seconds after the database could not be reached
+_LONGEST_NAP = 30.0  # seconds while something is scheduled: two clocks may run apart
+_AGAIN = 1.0  # seconds after the store could not be reached, or something else went wrong
 
 
 class Scheduler:
-    """Fires the schedules that this application declares. Several schedulers share the ticks; none fires twice.
+    """Fires the schedules whose jobs this worker serves, whether declared in code or added at run time.
+
+    Several schedulers share the ticks; none fires twice.
 
     Args:
         store: keeps when each schedule is due, by its own clock.
-        registry: what is declared.
+        worker: whose entrypoints and queues are meant.
+        registry: what is declared in code.
+        settings: how late a tick may be, and how often to look where nothing tells of changes.
+        listening: set while the worker's listener is connected.
     """
 
-    def __init__(self, store: Schedules, registry: Registry) -> None:
+    def __init__(
+        self, store: Schedules, worker: WorkerInfo, registry: Registry, settings: Settings, listening: threading.Event
+    ) -> None:
         self._store = store
-        self._schedules = registry.schedules()
+        self._worker = worker
+        self._registry = registry
+        self._grace = settings.misfire_grace
+        self._poll_interval = settings.poll_interval.total_seconds()
+        self._listening = listening
+        self._hears = False
         self._wake = threading.Event()
 
     def declare(self) -> None:
-        """Makes the schedules known to the store; those it knows keep their next time."""
-        if self._schedules:
-            self._store.declare(self._schedules, next_tick)
+        """Makes the schedules that are declared in code known to the store."""
+        if schedules := self._registry.schedules():
+            self._store.declare(schedules)
 
     def wake(self) -> None:
-        """Has the thread look at once: at what is due, and whether it is to end. From any thread."""
+        """Has the thread look at once: something has changed, or it is to stop. From any thread."""
         self._wake.set()
 
-    def run(self, stopping: threading.Event) -> None:
-        """The thread; it ends at once where nothing is scheduled."""
-        names = sorted({schedule.name for schedule in self._schedules})
-        nap = 0.0
-        while names and not self._is_over(stopping, nap):
-            try:
-                due_in = self._store.tick(names, next_tick)
-                # Due and not fired: another scheduler is about to.
-                nap = _LONGEST_NAP if due_in is None else min(due_in or _BESIDE_ANOTHER, _LONGEST_NAP)
-            except StoreUnavailable as error:
-                logger.warning("the schedules wait for the database: %s", error)
-                nap = _AGAIN
+    def connected(self, *, hears: bool) -> None:
+        """The listener is connected; `hears`: it will tell of changes. What changed before is found by looking now."""
+        self._hears = hears
+        self.wake()
 
-    def _is_over(self, stopping: threading.Event, nap: float) -> bool:
-        self._wake.wait(nap)
-        self._wake.clear()
-        return stopping.is_set()
+    def run(self, stopping: threading.Event) -> None:
+        """The thread."""
+        nap: float | None = 0.0
+        while not stopping.is_set():
+            self._wake.wait(nap)
+            self._wake.clear()
+            if not stopping.is_set():
+                nap = self._look()
+
+    def _look(self) -> float | None:
+        """Fires what is due; returns how long to sleep unless woken, None: for ever."""
+        try:
+            due_in = self._store.tick(self._worker.entrypoints, self._worker.queues, self._grace)
+        except StoreUnavailable as error:
+            logger.warning("the schedules wait for the database: %s", error)
+            return _AGAIN
+        except Exception:
+            logger.exception("the schedules could not be looked after, and are tried again")
+            return _AGAIN
+        if not (self._hears and self._listening.is_set()):
+            return min(self._poll_interval, _LONGEST_NAP if due_in is None else due_in)
+        return None if due_in is None else min(due_in, _LONGEST_NAP)

@@ -114,9 +114,9 @@ class Worker:
         self._shutdown = Shutdown(self._mailbox, self._slots, self._runner, self._completer)
         self._canceller = Canceller(self._completer.held, store, self._slots)
         self._keeper = Keeper(store, self.info, settings.beat_interval, settings.retention, self._on_beat)
-        self._listener.serve(self._slots, self._completer, self._connected, self._canceller.look)
+        self._scheduler = Scheduler(store.schedules, self.info, registry, settings, self._listener.listening)
+        self._listener.serve(self._slots, self._completer, self._connected, self._canceller.look, self._scheduler.wake)
         self._watchdog.watch(self._slots)
-        self._scheduler = Scheduler(store.schedules, registry)
         self._threads = self._make_threads(scheduler and mode is QueueExecutionMode.continuous)
 
     @property
@@ -287,6 +287,7 @@ class Worker:
 
     def _connected(self, claimer: Claimer) -> None:
         self._keeper.shown_by(exclusive=claimer.exclusive)
+        self._scheduler.connected(hears=claimer.hears)
 
     def _crashed(self, thread: str, error: BaseException) -> None:
         self._crash = error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pgq_sync.entrypoints.calls import Call, JobCall
@@ -15,10 +16,10 @@ from pgq_sync.entrypoints.executors import (
     EntrypointExecutorParameters,
 )
 from pgq_sync.entrypoints.options import EntrypointOptions, ExecutorFactory, HandlerOptions, complete, parameters
-from pgq_sync.entrypoints.schedules import ScheduleCall, check_expression
+from pgq_sync.entrypoints.schedules import ScheduleCall
 from pgq_sync.entrypoints.signature import context_parameter, describe
-from pgq_sync.models import DeclaredSchedule, Limit
-from pgq_sync.storage.intake import check_name, check_priority
+from pgq_sync.models import DeclaredSchedule, Limit, OnMissed
+from pgq_sync.storage.declaring import check_schedule
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -80,19 +81,30 @@ class Registry:
         expression: str,
         *,
         timezone: str = "UTC",
+        on_missed: OnMissed = "once",
+        clean_old: bool = False,
+        jitter: timedelta | float | None = None,
         queue: str = "default",
         priority: int = 0,
         **options: Unpack[HandlerOptions],
     ) -> Callable[[Handler], Handler]:
         """The decorator behind `PgQueuer.schedule`, which documents it."""
-        check_expression(expression, timezone)
-        declared = DeclaredSchedule(name, expression, timezone, check_name("queue", queue), check_priority(priority))
+        new = check_schedule(
+            name,
+            expression,
+            timezone=timezone,
+            on_missed=on_missed,
+            clean_old=clean_old,
+            jitter=jitter,
+            queue=queue,
+            priority=priority,
+        )
         if not self._expressions(name):
             self._declare(name, ScheduleCall, options)  # whatever is wrong is told at once
 
         def decorate(func: Handler) -> Handler:
             # Now, and not above: of several decorators one above the other, all are made before the first is applied.
-            if expression in self._expressions(name):
+            if new.expression in self._expressions(name):
                 raise ValueError(f"schedule {name!r} has the expression {expression!r} already")
             if self._expressions(name):
                 self._refuse_other(name, func)
@@ -102,7 +114,7 @@ class Registry:
                     )
             else:
                 self._declare(name, ScheduleCall, options)(func)
-            self._schedules.append(declared)
+            self._schedules.append(new)
             return func
 
         return decorate

@@ -1,29 +1,29 @@
-"""What the user declares about time: cron expressions, and the value that a scheduled function is called with."""
+"""What a scheduled function is called with, and how."""
 
 from __future__ import annotations
 
-import zoneinfo
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import Any
-
-from croniter import CroniterBadCronError, CroniterBadDateError, croniter
 
 from pgq_sync.entrypoints.calls import call_with
 from pgq_sync.entrypoints.context import Context
-from pgq_sync.models import DeclaredSchedule, Job
+from pgq_sync.models import Job
 from pgq_sync.storage.ticks import HEADER
+
+ScheduleContext = Context
+"""The context as a scheduled function gets it: the same as that of every other job."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
     """One tick of a schedule, as its function sees it."""
 
-    name: str
-    expression: str  # five cron fields, or six with seconds last
+    name: str  # of the schedule
+    expression: str  # as `pgq.schedules` lists it; empty if the job is no tick
     timezone: str
-    due_at: datetime  # the time that the expression named
+    due_at: datetime  # the time that the expression named, in UTC
     job: Job  # the job that runs it
 
 
@@ -38,55 +38,25 @@ class ScheduleCall:
         return call_with(self.func, self.context_parameter, _tick(job), context)
 
 
-def check_expression(expression: str, zone: str) -> None:
-    """Raises ValueError unless croniter understands `expression`, and `zone` is an IANA name."""
-    if not isinstance(expression, str):
-        raise TypeError(f"expression={expression!r} must be a str, not {type(expression).__name__}")
-    if problem := _problem(expression):
-        raise ValueError(
-            f"expression={expression!r} is no cron expression: {problem}. "
-            "Five fields (minute hour day month weekday) are accepted, six with seconds last, or @hourly and the like"
-        )
-    _zone(zone)
-
-
-def _problem(expression: str) -> str | None:
-    fields = len(expression.split())
-    if not expression.startswith("@") and fields not in (5, 6):
-        return f"it has {fields} fields"
-    try:
-        croniter(expression).get_next()
-    except CroniterBadDateError:
-        return "the time that it names never comes"
-    except (CroniterBadCronError, ValueError, KeyError) as error:
-        return str(error).rstrip(".")
-    return None
-
-
-def next_tick(schedule: DeclaredSchedule, after: datetime) -> datetime:
-    """The first time after `after` that the schedule's expression names."""
-    local = after.astimezone(_zone(schedule.timezone))
-    following: datetime = croniter(schedule.expression, local).get_next(datetime)
-    return following.astimezone(timezone.utc)
-
-
-def _zone(name: str) -> zoneinfo.ZoneInfo:
-    if not isinstance(name, str):
-        raise TypeError(f"timezone={name!r} must be a str, not {type(name).__name__}")
-    try:
-        return zoneinfo.ZoneInfo(name)
-    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
-        raise ValueError(f"timezone={name!r} is unknown: IANA names such as Europe/Berlin or UTC are accepted") from None
-
-
 def _tick(job: Job) -> Schedule:
     # A job that somebody enqueued by hand under the schedule's name has no tick: it is its own.
-    tick: Mapping[str, Any] = (job.headers or {}).get(HEADER) or {}
-    due_at = tick.get("due_at")
+    tick = _mapping(_mapping(job.headers).get(HEADER))
     return Schedule(
-        name=job.entrypoint,
-        expression=tick.get("expression", ""),
-        timezone=tick.get("timezone", "UTC"),
-        due_at=datetime.fromisoformat(due_at) if due_at else job.execute_after,
+        name=str(tick.get("name", job.entrypoint)),
+        expression=str(tick.get("expression", "")),
+        timezone=str(tick.get("timezone", "UTC")),
+        due_at=_moment(tick.get("due_at")) or job.execute_after,
         job=job,
     )
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _moment(value: object) -> datetime | None:
+    try:
+        moment = datetime.fromisoformat(value) if isinstance(value, str) else None
+    except ValueError:
+        return None
+    return moment if moment is None or moment.tzinfo else None

@@ -85,7 +85,7 @@ def _chosen(others: list[inspect.Parameter], wanted: type, *, forced: bool) -> i
 
 def _names_type(annotation: Any, wanted: type) -> bool:
     if isinstance(annotation, str):
-        return re.search(rf"\b{wanted.__name__}\b", annotation) is not None
+        return re.search(rf"\b(Schedule)?{wanted.__name__}\b", annotation) is not None
     if members := typing.get_args(annotation):
         return any(_names_type(member, wanted) for member in members)
     return isinstance(annotation, type) and issubclass(annotation, wanted)

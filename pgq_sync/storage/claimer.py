@@ -10,7 +10,7 @@ import math
 import selectors
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from types import TracebackType
 from typing import Any
@@ -26,7 +26,7 @@ from pgq_sync.storage.connections import pooled, require_writable
 from pgq_sync.storage.failures import translated
 from pgq_sync.storage.lanes import Found, LaneMemory, Paused, claim_order, serving, stagger
 from pgq_sync.storage.names import Names
-from pgq_sync.storage.notifications import CANCEL, Notice, parse, subscribe, subscribe_own
+from pgq_sync.storage.notifications import Notice, parse, subscribe, subscribe_own
 from pgq_sync.storage.statements import statements
 from pgq_sync.storage.store import Clock
 from pgq_sync.storage.waker import Waker
@@ -61,7 +61,7 @@ class PostgresClaimer:
         clock: the time that decides what is due.
         poll_interval: how often to look without having been notified.
         limits: what the worker itself knows of the limits.
-        on_cancel: called when somebody has asked jobs to end.
+        on_notice: whom to call when somebody has asked jobs to end, or changed schedules: by the notification's kind.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class PostgresClaimer:
         clock: Clock,
         poll_interval: timedelta,
         limits: LocalLimits,
-        on_cancel: Callable[[], None],
+        on_notice: Mapping[str, Callable[[], None]],
     ) -> None:
         self.peers = Peers()
         self.exclusive = self.hears = False
@@ -93,7 +93,7 @@ class PostgresClaimer:
         self._waker = Waker()
         self._heard: deque[str] = deque()
         self._next_look = self._next_probe = 0.0
-        self._on_cancel = on_cancel
+        self._on_notice = on_notice
         self._own_channel = ""
         self._echoed = False
 
@@ -286,8 +286,8 @@ class PostgresClaimer:
             self._heard.append(message)
 
     def _notified(self, notice: Notice, now: float) -> None:
-        if notice.kind == CANCEL:
-            self._on_cancel()
+        if call := self._on_notice.get(notice.kind):
+            call()
             return
         turn = now + stagger(notice.number, notice.jobs, self.peers)
         if notice.lanes is None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Any, Literal
 
 import psycopg
 
 from pgq_sync.errors import SchemaError
 from pgq_sync.storage.connections import Connections, pooled
-from pgq_sync.storage.database import PsycopgSession, Session
+from pgq_sync.storage.database import Params, PsycopgSession, Session
 from pgq_sync.storage.names import Names
 from pgq_sync.storage.notifications import subscribe
 from pgq_sync.storage.schema import Schema
@@ -33,6 +33,8 @@ _CHECKS: tuple[tuple[Level, str, str], ...] = (
     ("warning", "silent_workers", "no worker is silent"),
     ("warning", "unheard_requests", "every request to end has been heard"),
     ("warning", "unserved_lanes", "every waiting job has a worker that serves it"),
+    ("warning", "unserved_schedules", "every schedule has a worker that serves it"),
+    ("warning", "overdue_schedules", "no schedule is overdue"),
     ("warning", "long_transactions", "no transaction holds back vacuum"),
 )
 
@@ -46,12 +48,13 @@ class Finding:
     message: str
 
 
-def diagnose(connections: Connections, names: Names) -> Iterator[Finding]:
+def diagnose(connections: Connections, names: Names, misfire_grace: timedelta) -> Iterator[Finding]:
     """Examines an installation, one finding after the other.
 
     Args:
         connections: to the database.
         names: the tables' names.
+        misfire_grace: how late a schedule may be.
 
     Raises:
         psycopg.OperationalError: the database cannot be reached.
@@ -68,12 +71,13 @@ def diagnose(connections: Connections, names: Names) -> Iterator[Finding]:
         if not pooled(connection):
             session.run(_PATIENCE)
         for level, check, fine in _CHECKS:
-            yield from _check(session, statements(names)[check], level, check, fine)
+            params = {"misfire_grace": misfire_grace.total_seconds()} if check == "overdue_schedules" else {}
+            yield from _check(session, statements(names)[check], params, level, check, fine)
 
 
-def _check(session: Session, sql: str, level: Level, check: str, fine: str) -> Iterator[Finding]:
+def _check(session: Session, sql: str, params: Params, level: Level, check: str, fine: str) -> Iterator[Finding]:
     try:
-        rows = session.run(sql, {})
+        rows = session.run(sql, params)
     except psycopg.errors.QueryCanceled:
         yield Finding("warning", check, "not examined: it takes longer than 5 s here")
         return

@@ -38,7 +38,7 @@ from pgq_sync.storage.memory_rows import UNCLAIMED, MemoryRow, new_row
 from pgq_sync.storage.memory_schedules import MemorySchedules
 from pgq_sync.storage.memory_state import MemoryState
 from pgq_sync.storage.memory_watches import MemoryLookout, lookout
-from pgq_sync.storage.store import OWN, WAITING, Clock
+from pgq_sync.storage.store import OWN, WAITING, Clock, unheard
 from pgq_sync.storage.transactions import MemoryTransaction
 from pgq_sync.storage.waker import Waker
 
@@ -55,7 +55,7 @@ class MemoryStore:
 
     def __init__(self, clock: Clock | None = None) -> None:
         self._state = MemoryState(clock)
-        self.schedules = MemorySchedules(self, self._state.now)
+        self.schedules = MemorySchedules(self, self._state)
         self.limits = MemoryLimits(self._state)
 
     def for_engine(self, *, handlers: int = 1) -> MemoryStore:
@@ -102,6 +102,9 @@ class MemoryStore:
 
     def operations(self, connection: Any = OWN) -> MemoryOperations:
         return MemoryOperations(self._state)
+
+    def schedules_on(self, connection: Any) -> MemorySchedules:
+        return self.schedules
 
     @contextmanager
     def atomic(self) -> Iterator[None]:
@@ -150,9 +153,14 @@ class MemoryStore:
 
     @contextmanager
     def claimer(
-        self, worker: WorkerInfo, poll_interval: timedelta, limits: LocalLimits, on_cancel: Callable[[], None]
+        self,
+        worker: WorkerInfo,
+        poll_interval: timedelta,
+        limits: LocalLimits,
+        on_cancel: Callable[[], None],
+        on_schedules: Callable[[], None] = unheard,
     ) -> Iterator[MemoryClaimer]:
-        claimer = MemoryClaimer(self._state, worker, poll_interval, limits)
+        claimer = MemoryClaimer(self._state, worker, poll_interval, limits, on_schedules)
         with self._state.lock:
             self._state.claimers.append(claimer)
         try:

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 
 from pgq_sync.models import Claim, Claimed, Peers, Recovered, Room, WorkerInfo
@@ -30,13 +30,22 @@ class MemoryClaimer:
         worker: for whom.
         poll_interval: how often to look without having been woken.
         limits: what the worker itself knows of the limits.
+        on_schedules: called when schedules have changed, in the thread that changed them.
     """
 
-    def __init__(self, state: MemoryState, worker: WorkerInfo, poll_interval: timedelta, limits: LocalLimits) -> None:
+    def __init__(
+        self,
+        state: MemoryState,
+        worker: WorkerInfo,
+        poll_interval: timedelta,
+        limits: LocalLimits,
+        on_schedules: Callable[[], None],
+    ) -> None:
         self.peers = Peers()
         self.wants_slot = False
         self.exclusive = self.hears = True
         self.worker_id = worker.worker_id
+        self.schedules_changed = on_schedules
         self._state = state
         self._worker = worker
         self._poll_interval = poll_interval.total_seconds()

@@ -11,7 +11,7 @@ from datetime import datetime, timezone
 from typing import Protocol
 from uuid import UUID
 
-from pgq_sync.models import Claim, JobId, Progress, WorkerInfo
+from pgq_sync.models import Claim, JobId, Progress, ScheduleRecord, WorkerInfo
 from pgq_sync.storage.limit_rows import ANY, LimitRow
 from pgq_sync.storage.memory_rows import MemoryKey, MemoryRow
 from pgq_sync.storage.store import Clock
@@ -30,6 +30,8 @@ class MemoryListener(Wakeable, Protocol):
 
     worker_id: UUID
 
+    def schedules_changed(self) -> None: ...
+
 
 class MemoryState:
     """The state that all parts of the store in memory share. Whoever calls a method or touches a field holds `lock`.
@@ -47,6 +49,7 @@ class MemoryState:
         # time is skipped when it comes up.
         self.lanes: defaultdict[MemoryKey, list[tuple[datetime, JobId]]] = defaultdict(list)
         self.limits: dict[tuple[str, str], LimitRow] = {}  # by (entrypoint, queue)
+        self.schedules: dict[tuple[str, str], ScheduleRecord] = {}  # by (name, expression)
         self.requests: set[JobId] = set()  # jobs that were asked to end
         self.workers: dict[UUID, WorkerInfo] = {}
         self.claimers: list[MemoryListener] = []
@@ -139,3 +142,8 @@ class MemoryState:
         """Has every claimer look."""
         for claimer in list(self.claimers):
             claimer.wake()
+
+    def wake_schedulers(self) -> None:
+        """Has every worker see to the schedules."""
+        for claimer in list(self.claimers):
+            claimer.schedules_changed()

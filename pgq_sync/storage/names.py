@@ -17,7 +17,7 @@ FUNCTIONS = ("channel", "announce", "announce_ended", "announce_insert", "enqueu
 LOCAL = (  # live in their table's schema, and are therefore named without one
     *("job_ready", "job_quarantine", "job_running", "job_held", "job_dedupe", "job_announce"),
     *("history_id", "history_failed"),
-    *("job_check", "history_status_check", "worker_state_check", "schedule_missed_check"),
+    *("job_check", "history_status_check", "worker_state_check", "schedule_check"),
     *("version_row_check", "version_durability_check"),
 )
 ENDED = "_ended"  # what the channel on which watchers listen has behind the name of the workers' own

@@ -13,6 +13,7 @@ from pgq_sync.storage.names import Names
 from pgq_sync.storage.statements import statements
 
 CANCEL = "cancel"
+SCHEDULES = "schedules"
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 # Whoever may connect may notify: what is outside of these is somebody else's message.
 _Priority = Annotated[int, msgspec.Meta(ge=-32768, le=32767)]
@@ -42,7 +43,7 @@ class Notice(msgspec.Struct, frozen=True, array_like=True):
     number: _Number  # picks the worker that looks first
     jobs: _Number
     lanes: Sequence[LaneNotice] | None = None  # None: any lane
-    kind: str = ""  # or CANCEL: jobs were asked to end
+    kind: str = ""  # or CANCEL: jobs were asked to end; SCHEDULES: schedules were changed
 
 
 _decoder = msgspec.json.Decoder(Notice)

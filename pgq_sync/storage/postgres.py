@@ -21,12 +21,13 @@ from pgq_sync.storage.failures import lacks_partition, told, translated
 from pgq_sync.storage.inserts import PostgresIntake
 from pgq_sync.storage.limits import PostgresLimits
 from pgq_sync.storage.names import Names
+from pgq_sync.storage.notifications import CANCEL, SCHEDULES
 from pgq_sync.storage.operations import PostgresOperations
 from pgq_sync.storage.rights import rights_told
 from pgq_sync.storage.schedules import PostgresSchedules
 from pgq_sync.storage.schema import Schema
 from pgq_sync.storage.statements import statements
-from pgq_sync.storage.store import OWN, Clock, HandlerTransaction, database_clock
+from pgq_sync.storage.store import OWN, Clock, HandlerTransaction, database_clock, unheard
 from pgq_sync.storage.transactions import Lend, PostgresTransaction
 from pgq_sync.storage.turns import claim_next
 from pgq_sync.storage.waker import Waker
@@ -70,7 +71,10 @@ class PostgresStore:
 
     @property
     def schedules(self) -> PostgresSchedules:
-        return PostgresSchedules(self._connections, self._names, self._clock)
+        return PostgresSchedules(self._connections.session, self._names, self._clock)
+
+    def schedules_on(self, connection: Any) -> PostgresSchedules:
+        return PostgresSchedules(lambda: self._session(connection), self._names, self._clock)
 
     @property
     def limits(self) -> PostgresLimits:
@@ -89,12 +93,18 @@ class PostgresStore:
 
     @contextmanager
     def claimer(
-        self, worker: WorkerInfo, poll_interval: timedelta, limits: LocalLimits, on_cancel: Callable[[], None]
+        self,
+        worker: WorkerInfo,
+        poll_interval: timedelta,
+        limits: LocalLimits,
+        on_cancel: Callable[[], None],
+        on_schedules: Callable[[], None] = unheard,
     ) -> Iterator[PostgresClaimer]:
         with self._translated:
             connection = self._connections.direct(listening=True)
         try:
-            with PostgresClaimer(connection, self._names, worker, self._clock, poll_interval, limits, on_cancel) as claimer:
+            told = (limits, {CANCEL: on_cancel, SCHEDULES: on_schedules})
+            with PostgresClaimer(connection, self._names, worker, self._clock, poll_interval, *told) as claimer:
                 yield claimer
         finally:
             connection.close()

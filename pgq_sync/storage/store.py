@@ -26,6 +26,7 @@ from pgq_sync.models import (
     Report,
     RequeueResult,
     Rescued,
+    ScheduleRecord,
     Settled,
     Settlement,
     WorkerInfo,
@@ -46,12 +47,14 @@ WAITING = ("queued", "held")
 CANCELLED_WAITING = '{"type": "Cancelled", "message": "it was cancelled while it waited"}'
 """The entry in the errors of a job that is cancelled and does not run."""
 
-NextTick = Callable[[DeclaredSchedule, datetime], datetime]
-
 
 def database_clock() -> None:
     """The clock that leaves the time to the database."""
     return
+
+
+def unheard() -> None:
+    """Whoever is not told."""
 
 
 class Intake(Protocol):
@@ -75,7 +78,12 @@ class Jobs(Protocol):
         """Where to enqueue: on the caller's `connection`, or on one of the store's own."""
 
     def claimer(
-        self, worker: WorkerInfo, poll_interval: timedelta, limits: LocalLimits, on_cancel: Callable[[], None]
+        self,
+        worker: WorkerInfo,
+        poll_interval: timedelta,
+        limits: LocalLimits,
+        on_cancel: Callable[[], None],
+        on_schedules: Callable[[], None] = unheard,
     ) -> AbstractContextManager[Claimer]:
         """The claimer for a worker's listener thread, closed on leaving.
 
@@ -84,6 +92,7 @@ class Jobs(Protocol):
             poll_interval: how often it looks at least.
             limits: what the worker itself knows of the limits.
             on_cancel: called, in the listener thread, when somebody has asked jobs to end.
+            on_schedules: called, in whichever thread, when somebody has changed schedules.
         """
 
     def claim_next(self, worker: WorkerInfo) -> Claim | None:
@@ -236,17 +245,43 @@ class Fleet(Protocol):
 
 
 class Schedules(Protocol):
-    """The schedules. `next_tick` tells of a schedule and a time the first time after it that the schedule names."""
+    """The schedules, each known by its name and its expression. Expressions are written as `cron.normal` writes them."""
 
-    def declare(self, schedules: Sequence[DeclaredSchedule], next_tick: NextTick) -> None:
-        """Notes schedules; those that are there keep when they are due next."""
+    def declare(self, schedules: Sequence[DeclaredSchedule]) -> None:
+        """Notes schedules; those that are there keep when they are due next, unless their time zone changes, and their pause.
 
-    def tick(self, names: Sequence[str], next_tick: NextTick) -> float | None:
-        """Enqueues a job for each of the named schedules that is due, and moves it on.
+        Of a name of which one is to `clean_old`, the expressions that are not among these are removed.
+        """
+
+    def tick(self, entrypoints: Sequence[str], queues: Sequence[str] | None, grace: timedelta) -> float | None:
+        """Enqueues the jobs of the schedules that are due, and moves these on; at most 1,000 jobs or so.
+
+        Args:
+            entrypoints: only schedules whose jobs are of these entrypoints
+            queues: and in these queues; None: in any.
+            grace: a tick that is older counts as missed.
 
         Returns:
-            In how many seconds the next one is due; None if none is.
+            In how many seconds there is more to do, by the store's clock; None if nothing will be due before a change.
         """
+
+    def records(self, name: str | None = None) -> list[ScheduleRecord]:
+        """The schedules of that name, or all, by name and expression."""
+
+    def put(self, schedule: DeclaredSchedule) -> ScheduleRecord:
+        """Adds a schedule, or changes the one of the same name and expression; tells how it stands."""
+
+    def pause(self, name: str, expressions: Sequence[str]) -> int:
+        """Has these fire no more until `resume`; tells how many were not paused before."""
+
+    def resume(self, name: str, expressions: Sequence[str]) -> int:
+        """Has these fire again, beginning with the next tick; tells how many were paused."""
+
+    def remove(self, name: str, expressions: Sequence[str]) -> int:
+        """Forgets these; tells how many there were."""
+
+    def run_now(self, name: str, expression: str) -> JobId | None:
+        """Enqueues a job beside the schedule's own times; None if there is no such schedule."""
 
 
 class Limits(Protocol):
@@ -279,6 +314,9 @@ class Store(Jobs, Fleet, Protocol):
     @property
     def schedules(self) -> Schedules:
         """The schedules."""
+
+    def schedules_on(self, connection: Any) -> Schedules:
+        """The same on the caller's connection, in the transaction that it is in."""
 
     @property
     def limits(self) -> Limits:

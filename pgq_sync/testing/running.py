@@ -15,7 +15,6 @@ from pgq_sync.engine import inline
 from pgq_sync.engine.inline import Inline
 from pgq_sync.engine.runner import Produce
 from pgq_sync.engine.worker import WorkReport
-from pgq_sync.entrypoints.schedules import next_tick
 from pgq_sync.models import Job, JobId, NewJob, Payload
 from pgq_sync.storage.intake import check
 from pgq_sync.storage.producer import Producer
@@ -163,8 +162,9 @@ def tick(pgq: PgQueuer, *, connection: Any = None) -> None:
     with where(pgq, connection):
         schedules = pgq.store.schedules
         with _at_the_start(pgq):
-            schedules.declare(declared, next_tick)
-        schedules.tick(sorted({each.name for each in declared}), next_tick)
+            schedules.declare(declared)
+        while schedules.tick(pgq.registry.names(), None, pgq.settings.misfire_grace) == 0:
+            pass  # there is more to do
 
 
 def _at_the_start(pgq: PgQueuer) -> AbstractContextManager[None]:

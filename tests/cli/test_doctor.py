@@ -10,7 +10,7 @@ import pytest
 
 from pgq_sync import PgQueuer
 from tests.cli.console import Console
-from tests.storage.support import query
+from tests.storage.support import query, worker
 
 JOB = "insert into pgq_job (entrypoint, status, worker_id, fence, claimed_at)"
 CLAIMED = f"{JOB} select 'work', 'running', '00000000-0000-0000-0000-000000000001', 1, now() from generate_series(1, 2)"
@@ -19,6 +19,7 @@ FINISHED = """
     select 7, now(), now(), now(), 1, 0, 'succeeded', 'default', 'work' from generate_series(1, %s)
 """
 WORKER = "insert into pgq_worker (worker_id, name, host, pid, version, entrypoints, slots, beat_at)"
+SCHEDULE = "insert into pgq_schedule (name, entrypoint, expression, next_at)"
 
 
 def findings(console: Console, dsn: str) -> tuple[int, dict[str, list[tuple[str, str]]]]:
@@ -84,6 +85,16 @@ def test_a_missing_partition_is_an_error_that_names_the_way_out(console: Console
             "worker lost has been silent for 6",
         ),
         ("insert into pgq_cancel values (9, now() - interval '1 hour')", "unheard_requests", "job 9 was asked to end 36"),
+        (
+            f"{SCHEDULE} values ('orphan', 'gone', '0 * * * *', now() + interval '1 hour')",
+            "unserved_schedules",
+            "no worker serves gone in queue default, for which the schedule orphan (0 * * * *) would fire",
+        ),
+        (
+            f"{SCHEDULE} values ('late', 'work', '0 * * * *', now() - interval '70 s')",
+            "overdue_schedules",
+            "the schedule late (0 * * * *) has been due for 7",
+        ),
         ("insert into pgq_job (entrypoint) values ('orphan')", "unserved_lanes", "no worker serves orphan in queue default"),
     ],
 )
@@ -94,6 +105,17 @@ def test_what_will_hurt_is_a_warning(console: Console, dsn: str, sql: str, check
     ((level, text),) = told[check]
     assert level == "warning"
     assert message in text
+
+
+def test_schedules_that_fire_or_are_paused_are_nothing_to_tell(console: Console, pgq: PgQueuer, dsn: str) -> None:
+    pgq.store.register(worker("work"))
+    query(
+        dsn,
+        f"{SCHEDULE} values ('soon', 'work', '0 * * * *', now() - interval '50 s'), ('gone', 'gone', '@yearly', '2000-01-01')",
+    )
+    pgq.schedules.pause("gone")
+    _, told = findings(console, dsn)
+    assert [told[check][0][0] for check in ("unserved_schedules", "overdue_schedules")] == ["ok", "ok"]
 
 
 def test_a_question_that_takes_too_long_is_given_up(console: Console, dsn: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import queue
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
@@ -9,9 +10,8 @@ from typing import Any
 
 import pytest
 
-from pgq_sync import Context, DatabaseRetry, PgQueuer, Schedule, Settings
-from pgq_sync.entrypoints.schedules import next_tick
-from pgq_sync.models import DeclaredSchedule
+from pgq_sync import Context, DatabaseRetry, PgQueuer, Schedule, ScheduleContext, Settings
+from pgq_sync.storage.cron import read
 from tests.entrypoints.support import record_of
 from tests.waiting import PATIENCE
 
@@ -33,27 +33,57 @@ def expressions(pgq: PgQueuer) -> list[str]:
     return [schedule.expression for schedule in pgq.registry.schedules()]
 
 
-def fire(pgq: PgQueuer) -> None:
-    """Enqueues the tick of DUE of every declared schedule."""
-    schedules = pgq.registry.schedules()
-    pgq.store.schedules.declare(schedules, lambda schedule, after: DUE)
-    pgq.store.schedules.tick([schedule.name for schedule in schedules], next_tick)
+def fire(pgq: PgQueuer, due_at: datetime = DUE) -> None:
+    """Enqueues one tick of every declared schedule, as if it had been due then."""
+    for schedule in pgq.registry.schedules():
+        tick = {"expression": schedule.expression, "timezone": schedule.timezone, "due_at": due_at.isoformat()}
+        pgq.enqueue(schedule.name, headers={"pgq_schedule": tick}, queue=schedule.queue, priority=schedule.priority)
 
 
 @pytest.mark.parametrize(
-    "expression",
+    ("expression", "place"),
     [
-        *("", "nonsense", "@reboot", "0 0 * *", "60 * * * *", "* 24 * * *", "* * 0 * *", "* * * 13 *", "* * * * 8"),
-        *("*/0 * * * *", "* * * * * 60", "a b c d e", "0 0 * * mon-"),
-        pytest.param("0 0 1 1 * 0 2030", id="seven fields"),
-        pytest.param("0 0 30 2 *", id="a day that never comes"),
+        ("60 * * * *", "field 1 (minute), at character 1: '60' is not understood, 0 to 59 are accepted"),
+        ("* 1,24 * * *", "field 2 (hour), at character 5: '24' is not understood, 0 to 23 are accepted"),
+        ("* * 0 * *", "field 3 (day), at character 5: '0' is not understood"),
+        ("  *  *  *  foo,1 *", "field 4 (month), at character 12: 'foo' is not understood, 1 to 12, jan to dec"),
+        ("* * * 13 *", "field 4 (month), at character 7: '13'"),
+        ("* * * * 8", "field 5 (weekday), at character 9: '8'"),
+        ("0 0 * * mon-", "field 5 (weekday), at character 9: 'mon-'"),
+        ("* * * * * 60", "field 6 (second), at character 11: '60'"),
+        ("*/0 * * * *", "field 1 (minute), at character 1: '*/0'"),
+        ("1,,2 * * * *", "field 1 (minute), at character 3: ''"),
+        ("a b c d e", "field 1 (minute), at character 1: 'a'"),
+        # croniter would choose a time at random, anew in each process.
+        ("R * * * *", "field 1 (minute), at character 1: 'r'"),
+        ("0 R(1-5) * * *", "field 2 (hour), at character 3: 'r(1-5)'"),
+        ("H * * * *", "field 1 (minute), at character 1: 'h'"),
+        ("0 h(0-3)/2 * * *", "field 2 (hour), at character 3: 'h(0-3)/2'"),
+        ("@reboot", "the name '@reboot' (at character 1) is unknown"),
+        ("@every 5m", "the name '@every 5m' (at character 1) is unknown"),
+        ("", "it has 0 fields"),
+        ("nonsense", "it has 1 fields"),
+        ("0 0 * *", "it has 4 fields"),
+        pytest.param("0 0 1 1 * 0 2030", "it has 7 fields", id="seven fields"),
+        pytest.param("0 0 30 2 *", "the time that it names never comes", id="a day that never comes"),
+        pytest.param("* * * * L5,1", "its fields do not go together", id="what croniter cannot combine"),
     ],
 )
-def test_an_expression_that_cannot_be_followed_is_refused_by_name(application: PgQueuer, expression: str) -> None:
+def test_an_expression_that_cannot_be_followed_is_refused_by_name_and_place(
+    application: PgQueuer, expression: str, place: str
+) -> None:
     with pytest.raises(ValueError) as refused:
         application.schedule("cleanup", expression)
-    assert str(refused.value).startswith(f"expression={expression!r} is no cron expression")
+    assert str(refused.value).startswith(f"expression={expression!r} is no cron expression: {place}")
     assert "Five fields" in str(refused.value)
+    with pytest.raises(ValueError) as refused_too:
+        application.schedules.add("cleanup", expression)
+    assert str(refused_too.value) == str(refused.value)
+
+
+def test_an_expression_that_is_too_long_for_a_key_is_refused(application: PgQueuer) -> None:
+    with pytest.raises(ValueError, match=r"has 606 characters: at most 500 are accepted"):
+        application.schedule("cleanup", ",".join(["10"] * 200) + " * * * *"[:7])
 
 
 @pytest.mark.parametrize("expression", [None, 5, b"* * * * *"])
@@ -69,11 +99,34 @@ def test_an_unknown_time_zone_is_refused_by_name(application: PgQueuer, zone: An
     assert str(refused.value).startswith(f"timezone={zone!r}")
 
 
-@pytest.mark.parametrize(("option", "value"), [("priority", 40_000), ("queue", ""), ("on_failure", "drop"), ("retry", 3)])
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        *(("priority", 40_000), ("queue", ""), ("on_failure", "drop"), ("retry", 3)),
+        *(("on_missed", "never"), ("on_missed", None), ("clean_old", 1), ("clean_old", None), ("clean_old", "yes")),
+        *(("jitter", -1), ("jitter", float("nan")), ("jitter", 366 * 86_400)),
+    ],
+)
 def test_an_option_out_of_range_names_parameter_and_value(application: PgQueuer, option: str, value: Any) -> None:
     with pytest.raises(ValueError) as refused:
         application.schedule("cleanup", "@hourly", **{option: value})
     assert str(refused.value).startswith(f"{option}={value!r}")
+
+
+@pytest.mark.parametrize("jitter", ["5", True, [1]])
+def test_a_jitter_that_is_no_duration_is_refused(application: PgQueuer, jitter: Any) -> None:
+    with pytest.raises(TypeError, match=r"^jitter=.* a timedelta or a number of seconds"):
+        application.schedule("cleanup", "@hourly", jitter=jitter)
+
+
+@pytest.mark.parametrize("again", [" 0  9 * *\tmon-fri ", "0 9 * * MON-FRI"])
+def test_another_spelling_of_an_expression_is_not_another_schedule(application: PgQueuer, again: str) -> None:
+    application.schedule("cleanup", "0 9 * * mon-fri")(handler)
+    with pytest.raises(ValueError, match=r"has the expression .* already"):
+        application.schedule("cleanup", again)(handler)
+    other_application = PgQueuer.in_memory(settings=Settings())
+    other_application.schedule("cleanup", again)(handler)
+    assert expressions(other_application) == expressions(application)
 
 
 def test_a_name_that_another_function_has_is_refused(application: PgQueuer) -> None:
@@ -153,8 +206,7 @@ def test_a_function_that_cannot_be_called_with_a_tick_is_refused(application: Pg
     ],
 )
 def test_the_next_tick_is_the_first_time_after(expression: str, zone: str, after: str, expected: str) -> None:
-    schedule = DeclaredSchedule("cleanup", expression, zone, "default", 0)
-    found = next_tick(schedule, datetime.fromisoformat(after.replace("Z", "+00:00")))
+    found = read(expression, zone).after(datetime.fromisoformat(after.replace("Z", "+00:00")))
     assert found.isoformat().replace("+00:00", "Z") == expected
 
 
@@ -230,6 +282,39 @@ def test_only_a_worker_with_a_scheduler_takes_care_of_schedules(either: PgQueuer
     with either.worker(scheduler=False):
         pass
     either.drain()
-    assert either.store.schedules.tick(["cleanup"], next_tick) is None
+    assert either.schedules.list() == []
     with either.worker():
-        assert either.store.schedules.tick(["cleanup"], next_tick) is not None
+        assert [each.name for each in either.schedules.list()] == ["cleanup"]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"pgq_schedule": 5}, {"pgq_schedule": ["due_at"]}, {"pgq_schedule": {"due_at": "soon"}}, {"pgq_schedule": {"due_at": 5}}],
+    ids=str,
+)
+def test_headers_that_tell_no_tick_do_no_harm(either: PgQueuer, headers: Any) -> None:
+    seen: list[Schedule] = []
+    either.schedule("cleanup", "@hourly")(seen.append)
+    job_id = either.enqueue("cleanup", headers=headers)
+    assert either.drain().counts == {"succeeded": 1}
+    assert (seen[0].name, seen[0].due_at) == ("cleanup", record_of(either, job_id).execute_after)
+
+
+def later_name(schedule: Schedule, other: ScheduleContext) -> None: ...
+
+
+def for_type_checkers(schedule: Schedule, *, other: NotThere | ScheduleContext) -> None: ...  # type: ignore[name-defined]  # noqa: F821
+
+
+@pytest.mark.parametrize("func", [later_name, for_type_checkers])
+def test_a_schedule_context_is_the_context(application: PgQueuer, func: Callable[..., Any]) -> None:
+    given: list[object] = []
+
+    @functools.wraps(func)
+    def cleanup(schedule: Schedule, other: object) -> None:
+        given.append(other)
+
+    application.schedule("cleanup", "@hourly")(cleanup)
+    fire(application)
+    assert application.drain().counts == {"succeeded": 1}
+    assert isinstance(given[0], Context)

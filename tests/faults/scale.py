@@ -29,6 +29,8 @@ class Scale:
         fsync: whether the server's disk is waited for. Nothing here crashes the machine: it changes how long things take.
         finish: how long writing an outcome may take while somebody reads history. In brief more, for a machine that does
             other things besides.
+        ticks: how long the schedules are watched while workers die.
+        late: by how much a tick may start after its time. In brief more, for a machine that does other things besides.
         patience: until everything has ended that should; only a failing test waits so long.
         limit: of a whole test.
     """
@@ -48,6 +50,8 @@ class Scale:
     rounds: int
     cancels: int
     finish: float
+    ticks: float
+    late: float
     fsync: bool
     patience: float
     limit: float
@@ -78,6 +82,8 @@ QUICK = Scale(
     rounds=5,
     cancels=300,
     finish=1.0,
+    ticks=12,
+    late=2.0,
     fsync=False,
     patience=45,
     limit=120,
@@ -98,6 +104,8 @@ FULL = Scale(
     rounds=20,
     cancels=5_000,
     finish=0.2,
+    ticks=120,
+    late=1.0,
     fsync=True,
     patience=120,
     limit=600,

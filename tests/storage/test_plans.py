@@ -93,7 +93,7 @@ def observed(request: pytest.FixtureRequest, dsn: str, monkeypatch: pytest.Monke
     with closing(connect(dsn, "test")) as connection:
         connection.prepare_threshold = 0
         limits = LocalLimits({})
-        with PostgresClaimer(connection, names, who, database_clock, POLL_INTERVAL, limits, lambda: None) as claimer:
+        with PostgresClaimer(connection, names, who, database_clock, POLL_INTERVAL, limits, {}) as claimer:
             connection.execute(f"set plan_cache_mode to {request.param}".encode())
             yield Observed(Hand(PostgresStore(OneConnection(connection), names), who, claimer, limits), connection)
             connection.execute("rollback")

@@ -171,7 +171,7 @@ def test_a_worker_looks_after_limits_and_requests(runner: Role) -> None:
     assert pgq.store.end_cancelled() == 1
 
 
-def test_an_operator_looks_after_jobs_and_limits(operator: Role) -> None:
+def test_an_operator_looks_after_jobs_limits_and_schedules(operator: Role) -> None:
     pgq = operator.pgq
     with PgQueuer.from_dsn(operator.owner, settings=pgq.settings) as owners:
         queued = owners.enqueue("other")
@@ -190,6 +190,11 @@ def test_an_operator_looks_after_jobs_and_limits(operator: Role) -> None:
     assert pgq.limits.pause("work")
     assert pgq.limits.resume("work")
     assert pgq.limits.list() == []
+    made = pgq.schedules.add("cleanup", "@daily", entrypoint="work")
+    assert (pgq.schedules.pause("cleanup"), pgq.schedules.resume("cleanup")) == (1, 1)
+    assert pgq.schedules.run_now("cleanup") > running
+    assert pgq.schedules.list() == [made]
+    assert pgq.schedules.remove("cleanup") == 1
     assert pgq.store.workers() == []
 
 

@@ -84,6 +84,25 @@ where not exists (
 )
 limit 10
 
+-- name: unserved_schedules
+-- Schedules that no running worker serves.
+select format('no worker serves %%s in queue %%s, for which the schedule %%s (%%s) would fire', entrypoint, queue, name, expression)
+from {schedule} as known
+where paused_at is null and not exists (
+    select from {worker} as worker
+    where worker.state = 'running' and known.entrypoint = any(worker.entrypoints)
+      and (worker.queues is null or known.queue = any(worker.queues))
+)
+order by name, expression limit 10
+
+-- name: overdue_schedules
+-- Schedules whose tick is so late that it counts as missed.
+select format('the schedule %%s (%%s) has been due for %%s s', name, expression,
+              round(extract(epoch from statement_timestamp() - next_at)))
+from {schedule}
+where paused_at is null and next_at < statement_timestamp() - %(misfire_grace)s::float8 * interval '1 second'
+order by next_at limit 10
+
 -- name: long_transactions
 -- Sessions that hold back vacuum: as long as they do, what a queue deletes stays in its tables.
 select format('process %%s (%%s, %%s) has held back vacuum for %%s s', pid, usename, coalesce(nullif(application_name, ''), backend_type),

@@ -101,11 +101,12 @@ grant execute on function {announce_ended}(text, bigint[]) to {role};
 grant execute on function {channel}() to {role};
 
 -- name: grants_operator
--- What a role needs to look after jobs and limits. It may end a job that waits, and claim none.
+-- What a role needs to look after jobs, limits and schedules. It may end a job that waits, and claim none.
 grant select, insert, update (execute_after, status, attempt, rescues), delete on {job} to {role};
 grant select, insert, update (requeued_as), delete on {history} to {role};
 grant select, insert, delete on {cancel} to {role};
 grant select, insert, update on {limit} to {role};
+grant select, insert, update, delete on {schedule} to {role};
 grant select on {worker}, {version}, {progress}, {watch} to {role};
 grant usage on sequence {job_sequence} to {role};
 grant execute on function {announce}(bigint, bigint, text[], text[], smallint[], timestamptz[], timestamptz) to {role};

@@ -92,20 +92,27 @@ create table {worker} (
     constraint {worker_state_check} check (state in ('running', 'stopping'))
 );
 
--- One row per cron expression of a schedule.
+-- One row per cron expression of a schedule; its ticks are jobs of the entrypoint, with this payload.
 create table {schedule} (
     name        text collate "C" not null,
-    expression  text not null,
+    expression  text collate "C" not null,
     timezone    text not null default 'UTC',
+    entrypoint  text collate "C" not null,
     queue       text collate "C" not null default 'default',
     priority    smallint not null default 0,
+    payload     bytea,
     on_missed   text not null default 'once',
     jitter      interval,
     next_at     timestamptz not null,
     last_at     timestamptz,
     paused_at   timestamptz,
     primary key (name, expression),
-    constraint {schedule_missed_check} check (on_missed in ('once', 'all', 'skip'))
+    -- Clients cannot represent infinity, nor a year of five digits.
+    constraint {schedule_check} check (
+        on_missed in ('once', 'all', 'skip')
+        and least(next_at, last_at, paused_at) >= '0001-01-02 00:00:00+00'
+        and greatest(next_at, last_at, paused_at) <= '9999-12-30 00:00:00+00'
+    )
 );
 
 -- One row per limited or paused entrypoint or queue. '' means any, null and zero mean unlimited. There are so many tokens

@@ -1,0 +1,165 @@
+"""The schedules as an operator sees them: `pgq.schedules`."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from datetime import timedelta
+
+from pgq_sync.models import JobId, OnMissed, Payload, ScheduleRecord
+from pgq_sync.storage import cron
+from pgq_sync.storage.declaring import check_schedule
+from pgq_sync.storage.intake import check_name
+from pgq_sync.storage.store import Schedules
+
+Records = list[ScheduleRecord]
+Names = list[str]
+
+
+class ScheduleBook:
+    """Lists, adds and steers schedules, those of the code too. Running workers see every change within a second.
+
+    Args:
+        schedules: of the store.
+        max_payload: the largest payload, in bytes.
+    """
+
+    def __init__(self, schedules: Schedules, max_payload: Callable[[], int]) -> None:
+        self._schedules = schedules
+        self._max_payload = max_payload
+
+    def list(self) -> Records:
+        """Every schedule, one record per name and expression, in their order."""
+        return self._schedules.records()
+
+    def find(self, name: str) -> Records:
+        """The schedules of a name, one per expression.
+
+        Raises:
+            ValueError: there is no such schedule.
+        """
+        return self._found(name, None)
+
+    def add(
+        self,
+        name: str,
+        expression: str,
+        *,
+        timezone: str = "UTC",
+        on_missed: OnMissed = "once",
+        jitter: timedelta | float | None = None,
+        queue: str = "default",
+        priority: int = 0,
+        entrypoint: str | None = None,
+        payload: Payload = None,
+    ) -> ScheduleRecord:
+        """Adds a schedule, or changes the one that has this name and this expression.
+
+        One that the code declares too is as the code has it again when the next worker starts.
+
+        Args:
+            name: of the schedule.
+            expression, timezone, on_missed, jitter, queue, priority: as of `PgQueuer.schedule`.
+            entrypoint: whose ordinary jobs its ticks are; by default the one of the schedule's name.
+            payload: of each of these jobs.
+
+        Returns:
+            How it stands.
+
+        Raises:
+            TypeError, ValueError: a value cannot be used; the message names it and what is accepted.
+            PayloadTooLarge: the payload is larger than the setting `max_payload`.
+        """
+        schedule = check_schedule(
+            name,
+            expression,
+            timezone=timezone,
+            on_missed=on_missed,
+            jitter=jitter,
+            queue=queue,
+            priority=priority,
+            entrypoint=entrypoint,
+            payload=payload,
+            max_payload=self._max_payload(),
+        )
+        return self._schedules.put(schedule)
+
+    def pause(self, name: str, expression: str | None = None) -> int:
+        """Has a schedule fire no more until `resume`, however often workers are restarted. Jobs that wait or run go on.
+
+        Args:
+            name: of the schedule.
+            expression: only this one of its expressions.
+
+        Returns:
+            How many of its expressions were not paused before.
+
+        Raises:
+            ValueError: there is no such schedule.
+        """
+        return self._schedules.pause(name, self._expressions(name, expression))
+
+    def resume(self, name: str, expression: str | None = None) -> int:
+        """Takes back a pause. The schedule goes on with its next tick: those of the pause were not missed.
+
+        Returns:
+            How many of its expressions were paused.
+
+        Raises:
+            ValueError: there is no such schedule.
+        """
+        return self._schedules.resume(name, self._expressions(name, expression))
+
+    def remove(self, name: str, expression: str | None = None) -> int:
+        """Removes a schedule. One that the code declares comes back when the next worker starts: pause it instead.
+
+        Returns:
+            How many expressions were removed.
+
+        Raises:
+            ValueError: there is no such schedule.
+        """
+        return self._schedules.remove(name, self._expressions(name, expression))
+
+    def run_now(self, name: str, expression: str | None = None) -> JobId:
+        """Enqueues one job of a schedule at once, paused or not; its own times stay as they are.
+
+        Args:
+            name: of the schedule.
+            expression: which of its expressions; by default the one that is due next.
+
+        Raises:
+            ValueError: there is no such schedule.
+        """
+        found = min(self._found(name, expression), key=lambda each: each.next_at)
+        job_id = self._schedules.run_now(name, found.expression)
+        if job_id is None:
+            raise ValueError(f"schedule {name!r} was removed just now")
+        return job_id
+
+    def _expressions(self, name: str, expression: str | None) -> Names:
+        return [each.expression for each in self._found(name, expression)]
+
+    def _found(self, name: str, expression: str | None) -> Records:
+        """The schedules of this name, or the one with this expression."""
+        known = self._schedules.records(check_name("name", name))
+        if not known:
+            raise ValueError(f"there is no schedule {name!r}; {self._others(name)}")
+        if expression is None:
+            return known
+        if not isinstance(expression, str):
+            raise TypeError(f"expression={expression!r} must be a str, not {type(expression).__name__}")
+        # As it stands there too: one that was edited by hand may be written in any way.
+        found = [each for each in known if each.expression in (expression, cron.spelled(expression))]
+        if not found:
+            raise ValueError(
+                f"schedule {name!r} has no expression {expression!r}; it has {', '.join(repr(each.expression) for each in known)}"
+            )
+        return found
+
+    def _others(self, name: str) -> str:
+        names = sorted({each.name for each in self._schedules.records()})
+        close = difflib.get_close_matches(name, names, n=3)
+        if close:
+            return f"did you mean {' or '.join(map(repr, close))}?"
+        return f"there are {', '.join(names[:10])}{' and others' if names[10:] else ''}" if names else "there are none"
