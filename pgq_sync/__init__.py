@@ -11,6 +11,7 @@ from pgq_sync.entrypoints.executors import (
     EntrypointExecutorParameters,
 )
 from pgq_sync.entrypoints.schedules import Schedule
+from pgq_sync.entrypoints.tasks import ContextTask, Task
 from pgq_sync.errors import (
     Cancelled,
     ConfigError,
@@ -43,6 +44,7 @@ __all__ = [
     "Cancelled",
     "ConfigError",
     "Context",
+    "ContextTask",
     "DatabaseRetry",
     "DatabaseRetryEntrypointExecutor",
     "DeleteResult",
@@ -66,6 +68,7 @@ __all__ = [
     "SchemaError",
     "Settings",
     "StoreUnavailable",
+    "Task",
     "WorkReport",
     "Worker",
     "__version__",

@@ -121,6 +121,14 @@ class JobTimeout(JobControl):
     _unsaid = "the attempt took longer than its timeout"
 
 
+class ArgumentsError(JobControl):
+    """Raised in place of a task's call: the job's arguments do not fit the function. No further attempt could do better.
+
+    Args:
+        reason: kept in the job's errors.
+    """
+
+
 def _told(reason: object) -> str:
     try:
         # Some exceptions say nothing but what they are.
