@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -19,6 +20,7 @@ from pgq_sync.entrypoints.signature import describe
 from pgq_sync.errors import ArgumentsError
 
 _EMPTY = inspect.Parameter.empty
+_PLACED = re.compile(r"(.*) - at (`key` in )?`\$\.?(.*)`", re.DOTALL)
 
 
 class Arguments:
@@ -78,7 +80,7 @@ class Arguments:
         """
         try:
             _, json = self._ready()
-            bound = inspect.BoundArguments(self._signature, _as_dict(json.decode(payload or b"{}")))
+            bound = inspect.BoundArguments(self._signature, _as_dict(json.decode(b"{}" if payload is None else payload)))
         except Exception as error:
             raise ArgumentsError(f"the job's arguments do not fit {describe(self._func)}: {_told(error)}") from None
         bound.apply_defaults()
@@ -184,10 +186,10 @@ def _as_dict(arguments: Any) -> dict[str, Any]:
 
 def _told(error: Exception) -> str:
     """msgspec's message in the words of a call, with the argument's path in front."""
-    reason, at, path = str(error).rpartition(" - at `$")
-    if at:
-        return f"{path.strip('`').removeprefix('.')}: {reason}"
-    reason = path.replace("Object missing required field", "missing the argument")
+    if placed := _PLACED.fullmatch(str(error)):
+        reason, key, path = placed.groups()
+        return f"{path}: {'in a key: ' if key else ''}{reason}"
+    reason = str(error).replace("Object missing required field", "missing the argument")
     return reason.replace("Object contains unknown field", "there is no parameter")
 
 

@@ -75,7 +75,7 @@ def comes_back(given: Any, read: Any) -> bool:
 def _write_by_pydantic(value: Any) -> Any:
     if is_model(type(value)):
         return value.model_dump(mode="json", by_alias=True, round_trip=True)
-    raise NotImplementedError  # whereupon msgspec says what it cannot write
+    raise TypeError(f"a {_named(type(value))} has no form in JSON")
 
 
 def _read_by_pydantic(kind: Any, value: Any) -> Any:
@@ -84,22 +84,36 @@ def _read_by_pydantic(kind: Any, value: Any) -> Any:
     if is_model(kind):
         # From JSON, and not from objects: strict models take text for a date in that alone.
         return kind.model_validate_json(msgspec.json.encode(value))
-    raise TypeError(f"values of type {kind.__qualname__} cannot be made from JSON")
+    raise TypeError(f"a {_named(kind)} has no form in JSON")
+
+
+def _named(kind: Any) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
 
 
 _encoder = msgspec.json.Encoder(enc_hook=_write_by_pydantic)
 
 
 def _blame(value: Any, error: Exception) -> str:
-    """What in `value` could not be written, and why."""
+    """What in `value` could not be written, and why: its innermost part that cannot."""
     if isinstance(error, RecursionError):
         return "it is nested too deeply, or contains itself"
-    for path, leaf in _leaves(value):
-        try:
-            _encoder.encode(leaf)
-        except Exception as reason:
-            return _at(path, str(reason))
-    return str(error)
+    blamed, reason = "", str(error)
+    inside = _inside(value, "")
+    while inside:
+        path, part = inside.pop(0)
+        if problem := _problem(part):
+            blamed, reason = path, problem
+            inside = _inside(part, path)
+    return _at(blamed, reason)
+
+
+def _problem(value: Any) -> str | None:
+    try:
+        _encoder.encode(value)
+    except Exception as error:
+        return str(error)
+    return None
 
 
 def _at(path: str, reason: str) -> str:
