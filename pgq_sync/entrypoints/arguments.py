@@ -20,6 +20,7 @@ from pgq_sync.entrypoints.signature import describe
 from pgq_sync.errors import ArgumentsError
 
 _EMPTY = inspect.Parameter.empty
+_UNRESOLVED = (NameError, AttributeError)  # the latter for a module that is being imported
 _PLACED = re.compile(r"(.*) - at (`key` in )?`\$\.?(.*)`", re.DOTALL)
 
 
@@ -42,8 +43,13 @@ class Arguments:
         self._made: tuple[Mapping[str, Any], msgspec.json.Decoder[Any]] | None = None
         try:
             self._made = self._make()
-        except NameError:
+        except _UNRESOLVED:
             pass  # what is defined further down is known at the first use
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The parameters."""
+        return tuple(self._signature.parameters)
 
     def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> inspect.BoundArguments:
         """The arguments of a call by the names of their parameters.
@@ -91,7 +97,7 @@ class Arguments:
         if self._made is None:
             try:
                 self._made = self._make()
-            except NameError as error:
+            except _UNRESOLVED as error:
                 raise TypeError(
                     f"task {self._task!r}: an annotation cannot be resolved: {error}. What annotates a task's parameters is "
                     "needed at run time: import it outside of TYPE_CHECKING, and define it at the top of a module"
@@ -119,7 +125,7 @@ class Arguments:
             ) from None
         if _is_required(parameter) and not _is_known(annotation):
             raise TypeError(
-                f"task {self._task!r}: parameter {parameter.name} is annotated {describe(annotation)}, which has no form in "
+                f"task {self._task!r}: parameter {parameter.name} is annotated {_shown(annotation)}, which has no form in "
                 "JSON: take a dataclass or a pydantic model, or an id by which the function finds it"
             )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, TypedDict, TypeVar, cast, overload
@@ -167,6 +168,8 @@ class BoundTask(Generic[P, Id]):
         self._arguments = call.arguments
         self._producer = producer
         self._dedupe_key: DedupeKey = options.get("dedupe_key")
+        if callable(self._dedupe_key):
+            _check_makes_key(call, self._dedupe_key)
         self._batch = {name: options[name] for name in ("on_conflict", "notify") if name in options}
         self._each = {name: value for name, value in options.items() if name not in ("dedupe_key", *self._batch)}
 
@@ -203,6 +206,20 @@ class BoundTask(Generic[P, Id]):
             return payload, self._dedupe_key
         bound.apply_defaults()
         return payload, self._dedupe_key(**bound.arguments)
+
+
+def _check_makes_key(call: TaskCall, function: Callable[..., Any]) -> None:
+    """Raises TypeError where `function` could be called with no job's arguments."""
+    names = call.arguments.names
+    try:
+        inspect.signature(function).bind(**dict.fromkeys(names))
+    except TypeError as error:
+        raise TypeError(
+            f"dedupe_key of task {call.name!r} is called with {', '.join(names) or 'nothing'} by name: {error}. "
+            "Let it take the others by **_"
+        ) from None
+    except ValueError:
+        return  # some built-in functions do not tell what they take
 
 
 def _as_call(call: tuple[Any, ...]) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
