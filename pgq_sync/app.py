@@ -17,16 +17,8 @@ from pgq_sync.engine.worker import Worker, WorkReport
 from pgq_sync.entrypoints.context import Context
 from pgq_sync.entrypoints.options import EntrypointOptions, HandlerOptions, TaskOptions
 from pgq_sync.entrypoints.registry import Handler, Registry
-from pgq_sync.entrypoints.tasks import (
-    ContextTask,
-    DedupeKey,
-    NoContext,
-    P,
-    R,
-    Task,
-    TaskDecorator,
-    check_job_options,
-)
+from pgq_sync.entrypoints.task_decorator import NoContext, R, TaskDecorator, check_job_options
+from pgq_sync.entrypoints.tasks import ContextTask, DedupeKey, P, Task
 from pgq_sync.errors import ConfigError
 from pgq_sync.models import DedupeUntil, QueueExecutionMode
 from pgq_sync.settings import Settings

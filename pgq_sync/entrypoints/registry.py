@@ -25,7 +25,7 @@ from pgq_sync.entrypoints.options import (
 )
 from pgq_sync.entrypoints.schedules import ScheduleCall, check_expression
 from pgq_sync.entrypoints.signature import context_parameter, describe
-from pgq_sync.entrypoints.task_calls import TaskCall, task_call
+from pgq_sync.entrypoints.task_calls import TaskCall
 from pgq_sync.models import DeclaredSchedule, Limit
 from pgq_sync.storage.intake import check_name, check_priority
 
@@ -116,14 +116,12 @@ class Registry:
 
         return decorate
 
-    def task(self, name: str, func: Callable[..., Any], options: TaskOptions) -> TaskCall:
+    def task(self, call: TaskCall, options: TaskOptions) -> None:
         """Registers the function of a task, behind `PgQueuer.task`, which documents it."""
         if "accepts_context" in options:
             raise TypeError("a task takes its context as its first parameter, annotated Context: accepts_context is not for it")
         declared: TaskOptions = {"store_result": True, **options}
-        self._declare(name, lambda func, _: task_call(name, func), declared)(func)
-        call: TaskCall = self._entrypoints[name].parameters.call  # type: ignore[assignment]
-        return call
+        self._declare(call.name, lambda *_: call, declared)(call.func)
 
     def schedules(self) -> tuple[DeclaredSchedule, ...]:
         """What is scheduled."""

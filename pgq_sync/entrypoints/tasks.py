@@ -5,15 +5,12 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, TypedDict, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypedDict, TypeVar, cast, overload
 
 from pgq_sync.entrypoints.context import Context
-from pgq_sync.entrypoints.options import TaskOptions, refuse_unknown
-from pgq_sync.entrypoints.registry import Registry
-from pgq_sync.entrypoints.task_calls import TaskCall, default_name
+from pgq_sync.entrypoints.options import refuse_unknown
+from pgq_sync.entrypoints.task_calls import TaskCall
 from pgq_sync.models import DedupeUntil, JobId, NewJob
-from pgq_sync.storage.intake import check_dedupe_key, check_dedupe_until, check_priority
 from pgq_sync.storage.producer import Producer
 from pgq_sync.storage.store import OWN
 
@@ -23,7 +20,6 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 P = ParamSpec("P")
-R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 Id = TypeVar("Id")
 
@@ -42,9 +38,6 @@ class JobOptions(TypedDict, total=False):
     notify: bool
     connection: Any
     context: Context | None
-
-
-ON_CONFLICT = ("raise", "existing")  # what a task may be declared with, so that its `enqueue` always has an id to return
 
 
 class AnyTask(Generic[P, R_co]):
@@ -226,55 +219,3 @@ def _as_call(call: tuple[Any, ...]) -> tuple[tuple[Any, ...], Mapping[str, Any]]
     if len(call) == 2 and isinstance(call[0], tuple) and isinstance(call[1], dict):
         return call
     return call, {}
-
-
-class NoContext:
-    """A first parameter that takes this takes anything: it is not annotated, or with Any or object. Nobody makes one."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskDecorator:
-    """What `PgQueuer.task`, which documents it, makes of its options: puts a task in the place of a function."""
-
-    registry: Registry
-    on: Callable[[Any], Producer]
-    name: str | None
-    jobs: Mapping[str, Any]  # the options of its jobs, and
-    options: TaskOptions  # those of the entrypoint
-
-    # A function that takes anything first may be called with a context as well as without one: its arguments stay unchecked.
-    @overload
-    def __call__(self, func: Callable[Concatenate[NoContext, P], R], /) -> Task[..., R]: ...
-
-    @overload
-    def __call__(self, func: Callable[Concatenate[Context, P], R], /) -> ContextTask[P, R]: ...
-
-    @overload
-    def __call__(self, func: Callable[P, R], /) -> Task[P, R]: ...
-
-    def __call__(self, func: Callable[..., Any], /) -> Any:
-        func = func.func if isinstance(func, AnyTask) else func
-        if not callable(func):
-            raise TypeError(f"@pgq.task decorates {func!r}, which cannot be called")
-        call = self.registry.task(default_name(func) if self.name is None else self.name, func, self.options)
-        made = Task[..., Any] if call.context_parameter is None else ContextTask[..., Any]
-        return made(call, self.on, self.jobs)
-
-
-def check_job_options(priority: Any, dedupe_key: Any, dedupe_until: Any, on_conflict: Any) -> dict[str, Any]:
-    """The options of a task's jobs, as they are declared with it.
-
-    Raises:
-        TypeError, ValueError: one of them cannot be used; the message names it and its value.
-    """
-    if on_conflict not in ON_CONFLICT:
-        raise ValueError(
-            f"on_conflict={on_conflict!r}: 'raise' or 'existing' is accepted where a task is declared, the others by "
-            "task.using(on_conflict=...)"
-        )
-    return {
-        "priority": check_priority(priority),
-        "dedupe_key": dedupe_key if callable(dedupe_key) else check_dedupe_key(dedupe_key),
-        "dedupe_until": check_dedupe_until(dedupe_until),
-        "on_conflict": on_conflict,
-    }

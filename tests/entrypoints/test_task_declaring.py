@@ -149,7 +149,7 @@ def test_a_context_that_only_occurs_in_another_type_is_none(application: PgQueue
     ("key", "complaint"),
     [
         (lambda order_id: "a", "got an unexpected keyword argument 'copy'. Let it take the others by"),
-        (lambda order_id, copy, format: "a", "missing a required argument: 'format'"),
+        (lambda order_id, copy, page: "a", "missing a required argument: 'page'"),
         (lambda: "a", "got an unexpected keyword argument"),
     ],
 )
@@ -160,3 +160,4 @@ def test_a_function_that_cannot_make_a_key_of_the_arguments_is_refused(
         application.task("receipt", dedupe_key=key)(send_receipt)
     with pytest.raises(TypeError, match=f"^dedupe_key of task 'other' is called with order_id, copy by name: {complaint}"):
         application.task("other")(send_receipt).using(dedupe_key=key)
+    assert application.registry.names() == ("other",)
