@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import date, datetime, time, timedelta, timezone
@@ -14,6 +16,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 import pytest
+from typing_extensions import Unpack
 
 from pgq_sync import PgQueuer, Settings
 from tests.entrypoints.models import (
@@ -190,6 +193,28 @@ def test_a_value_that_equals_nothing_but_itself_comes_back_too(application: PgQu
 
 def test_dicts_keep_their_order(application: PgQueuer) -> None:
     assert list(carried(application, dict[str, int], {"b": 1, "a": 2, "c": 0})) == ["b", "a", "c"]
+
+
+def test_keywords_may_have_a_type_each(either: PgQueuer) -> None:
+    took: list[Address] = []
+
+    @either.task("take")
+    def take(number: int, **address: Unpack[Address]) -> None:
+        took.append(address)
+
+    take.enqueue(1, street="a", since=date(2031, 5, 17))
+    take.enqueue(2)
+    with pytest.raises(
+        TypeError, match=r"argument address\.since: Expected `str`, got `int`|argument address\.since: Expected `date`"
+    ):
+        take.enqueue(3, since=7)  # type: ignore[arg-type]
+    assert either.drain(concurrency=1).counts == {"succeeded": 2}
+    assert took == [{"street": "a", "since": date(2031, 5, 17)}, {}]
+
+
+def test_models_are_known_by_their_looks_and_nobody_imports_them() -> None:
+    code = "import sys, pgq_sync; sys.exit(not {'pydantic', 'attr', 'attrs'}.isdisjoint(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_a_model_that_the_payload_does_not_fit_any_more_says_why(either: PgQueuer) -> None:
