@@ -34,6 +34,7 @@ def run(module: str, *arguments: str) -> str:
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False).stdout
 
 
+@pytest.mark.timeout(300)  # 6 s each, but many times that without mypy's cache on a machine that is busy
 @pytest.mark.parametrize("check", [mypy, pyright])
 def test_the_marked_lines_are_reported_and_no_others(check: Callable[[], dict[int, str]]) -> None:
     marked = {number for number, line in enumerate(CASES.read_text().splitlines(), 1) if line.endswith("  # error")}
