@@ -66,7 +66,7 @@ class AnyTask(Generic[P, R_co]):
         __wrapped__: Callable[..., R_co]
 
     def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> JobId:
-        """Enqueues a job that will call the function with these arguments; it commits at once.
+        """Enqueues a job that will call the function with these arguments, as `PgQueuer.enqueue` does.
 
         Returns:
             The job's id; with on_conflict="existing" that of the job that has the dedupe key.
@@ -113,7 +113,7 @@ class AnyTask(Generic[P, R_co]):
             context: the running job's: the jobs join its transaction where its entrypoint is transactional.
 
         Raises:
-            TypeError: there is no such option, or both a connection and a context are given.
+            TypeError: there is no such option, both a connection and a context are given, or the latter is none.
         """
         return self._with(options)
 
@@ -126,12 +126,19 @@ class AnyTask(Generic[P, R_co]):
         return self._call.arguments.payload(self._call.arguments.bind(args, kwargs).arguments)
 
     def _with(self, options: Mapping[str, Any]) -> BoundTask[P, Any]:
-        refuse_unknown(options, JobOptions.__annotations__.keys() | {"on_conflict"})
+        refuse_unknown(options, (*JobOptions.__annotations__, "on_conflict"))
         chosen = {**self._options, **options}
-        connection, context = chosen.pop("connection", OWN), chosen.pop("context", None)
-        if context is not None and connection is not OWN:
+        producer = self._producer(chosen.pop("connection", OWN), chosen.pop("context", None))
+        return BoundTask(self._call, producer, chosen)
+
+    def _producer(self, connection: Any, context: Any) -> Producer:
+        if context is None:
+            return self._on(connection)
+        if connection is not OWN:
             raise TypeError(f"task {self.name!r}: both connection and context are given: one of them tells where to enqueue")
-        return BoundTask(self._call, self._on(connection) if context is None else context.producer, chosen)
+        if not isinstance(context, Context):
+            raise TypeError(f"task {self.name!r}: context={context!r:.60} must be the Context that a handler gets")
+        return context.producer
 
 
 class Task(AnyTask[P, R_co]):

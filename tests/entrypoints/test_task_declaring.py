@@ -119,6 +119,7 @@ def test_options_that_cannot_be_meant_are_refused(
     [
         ({"prio": 1}, TypeError, "no option 'prio'; did you mean 'priority'"),
         ({"context": object(), "connection": object()}, TypeError, "both connection and context are given"),
+        ({"context": 7}, TypeError, "task 'receipt': context=7 must be the Context that a handler gets"),
         ({"priority": "high"}, TypeError, "priority='high' must be an int"),
         ({"dedupe_key": lambda **_: 7}, TypeError, "dedupe_key=7 must be a str"),
         ({"on_conflict": "ignore"}, ValueError, "on_conflict='ignore'"),
