@@ -12,6 +12,7 @@ from pgq_sync.entrypoints.executors import (
     EntrypointExecutorParameters,
 )
 from pgq_sync.entrypoints.schedules import Schedule, ScheduleContext
+from pgq_sync.entrypoints.tasks import ContextTask, Task
 from pgq_sync.errors import (
     Cancelled,
     ConfigError,
@@ -52,6 +53,7 @@ __all__ = [
     "CompletionWatcher",
     "ConfigError",
     "Context",
+    "ContextTask",
     "DatabaseRetry",
     "DatabaseRetryEntrypointExecutor",
     "DeleteResult",
@@ -81,6 +83,7 @@ __all__ = [
     "SchemaError",
     "Settings",
     "StoreUnavailable",
+    "Task",
     "WorkReport",
     "Worker",
     "__version__",

@@ -10,17 +10,20 @@ from collections.abc import Callable, MutableMapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import timedelta
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, overload
 
 import psycopg
 from psycopg_pool import ConnectionPool
 
 from pgq_sync.engine.watcher import CompletionWatcher, result_of
 from pgq_sync.engine.worker import Worker, WorkReport
-from pgq_sync.entrypoints.options import EntrypointOptions, HandlerOptions
+from pgq_sync.entrypoints.context import Context
+from pgq_sync.entrypoints.options import EntrypointOptions, HandlerOptions, TaskOptions
 from pgq_sync.entrypoints.registry import Handler, Registry
+from pgq_sync.entrypoints.task_decorator import NoContext, R, TaskDecorator, check_job_options
+from pgq_sync.entrypoints.tasks import ContextTask, DedupeKey, P, Task
 from pgq_sync.errors import ConfigError
-from pgq_sync.models import Completion, OnMissed, QueueExecutionMode
+from pgq_sync.models import Completion, DedupeUntil, OnMissed, QueueExecutionMode
 from pgq_sync.settings import Settings
 from pgq_sync.storage.backend import Backend, Connect
 from pgq_sync.storage.clock import RowClock
@@ -31,7 +34,7 @@ from pgq_sync.storage.limit_book import LimitBook
 from pgq_sync.storage.producer import Producer
 from pgq_sync.storage.schedule_book import ScheduleBook
 from pgq_sync.storage.schema import Schema
-from pgq_sync.storage.store import Intake, Store
+from pgq_sync.storage.store import OWN, Intake, Store
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -178,6 +181,63 @@ class PgQueuer(Producer):
             TypeError: the function is async, a generator, or cannot be called with a job; or a value is no number.
         """
         return self.registry.entrypoint(name, **options)
+
+    # A function that takes anything first may be called with a context as well as without one: its arguments stay unchecked.
+    @overload
+    def task(self, func: Callable[Concatenate[NoContext, P], R], /) -> Task[..., R]: ...
+
+    @overload
+    def task(self, func: Callable[Concatenate[Context, P], R], /) -> ContextTask[P, R]: ...
+
+    @overload
+    def task(self, func: Callable[P, R], /) -> Task[P, R]: ...
+
+    @overload
+    def task(
+        self,
+        name: str | None = None,
+        /,
+        *,
+        priority: int = 0,
+        dedupe_key: DedupeKey = None,
+        dedupe_until: DedupeUntil = "finished",
+        on_conflict: Literal["raise", "existing"] = "raise",
+        **options: Unpack[TaskOptions],
+    ) -> TaskDecorator: ...
+
+    def task(
+        self,
+        name: Any = None,
+        /,
+        *,
+        priority: int = 0,
+        dedupe_key: DedupeKey = None,
+        dedupe_until: DedupeUntil = "finished",
+        on_conflict: Literal["raise", "existing"] = "raise",
+        **options: Unpack[TaskOptions],
+    ) -> Any:
+        """Makes a task of the decorated function: its jobs carry its arguments, as JSON.
+
+        The task is called like the function; `task.enqueue(...)` takes the same arguments, and enqueues a job for them. The
+        function gets the context if its first parameter is annotated `Context`. What it returns is stored as the result.
+
+        Args:
+            name: of the entrypoint; by default `module.qualname` of the function.
+            priority, dedupe_until: of its jobs, as in `enqueue`; `task.using(...)` changes them for some.
+            dedupe_key: of its jobs: a text, or what makes it from the arguments, which it gets by name.
+            on_conflict: "raise" or "existing", as in `enqueue`; the others by `task.using(...)`.
+            options: those of `entrypoint`, save `accepts_context`; store_result is True by default.
+
+        Raises:
+            TypeError: the function can be no task, or the annotation of a parameter none that JSON can express.
+            TypeError, ValueError: an option cannot be used, or the name is registered already.
+        """
+        jobs = check_job_options(priority, dedupe_key, dedupe_until, on_conflict)
+        named = name is None or isinstance(name, str)
+        declare = TaskDecorator(
+            registry=self.registry, on=self._producer_on, name=name if named else None, jobs=jobs, options=options
+        )
+        return declare if named else declare(name)
 
     def schedule(
         self,
@@ -340,6 +400,9 @@ class PgQueuer(Producer):
 
     def _producer(self, intake: Callable[[], AbstractContextManager[Intake]]) -> Producer:
         return Producer(intake, lambda: self.settings, self.registry.queue_of)
+
+    def _producer_on(self, connection: Any) -> Producer:
+        return self if connection is OWN else self.on(connection)
 
     @property
     def _watcher(self) -> CompletionWatcher:

@@ -169,6 +169,14 @@ class JobTimeout(JobControl):
     _unsaid = "the attempt took longer than its timeout"
 
 
+class ArgumentsError(JobControl):
+    """Raised in place of a task's call: the job's arguments do not fit the function. No further attempt could do better.
+
+    Args:
+        reason: kept in the job's errors.
+    """
+
+
 def _ending(completion: Any) -> str:
     ended = "is held" if completion.status == "held" else f"ended as {completion.status}"
     line = f"job {completion.job_id} of {completion.entrypoint} {ended}"

@@ -15,6 +15,7 @@ from pgq_sync.engine.guard import Guard
 from pgq_sync.entrypoints.context import Context, TakeReport
 from pgq_sync.errors import JobTimeout
 from pgq_sync.models import Job
+from pgq_sync.storage.producer import Producer
 from pgq_sync.storage.store import HandlerTransaction
 
 Value = TypeVar("Value")
@@ -24,7 +25,7 @@ class Attempt(Context):
     """One attempt.
 
     Args:
-        job, resources, enqueue: as in `Context`.
+        job, resources, producer: as in `Context`.
         timeout: how long the handler may run, in seconds from now.
         report: as in `Context`.
     """
@@ -35,11 +36,11 @@ class Attempt(Context):
         self,
         job: Job,
         resources: MutableMapping[Any, Any],
-        enqueue: Callable[..., Any],
+        producer: Producer,
         timeout: float | None,
         report: TakeReport | None = None,
     ) -> None:
-        super().__init__(job, resources, enqueue, report)
+        super().__init__(job, resources, producer, report)
         self.started = time.monotonic()
         self.guard = None if timeout is None else Guard(timeout)
         self.settling = False  # the handler has returned, and its transaction is to be committed
@@ -47,10 +48,10 @@ class Attempt(Context):
         self._deadline = None if timeout is None else datetime.now(timezone.utc) + timedelta(seconds=timeout)
         self._transaction: HandlerTransaction | None = None
 
-    def join(self, transaction: HandlerTransaction, enqueue: Callable[..., Any]) -> None:
+    def join(self, transaction: HandlerTransaction, producer: Producer) -> None:
         """Has the handler work in `transaction`, in which its completion will be written, and enqueue in it."""
         self._transaction = transaction
-        self.enqueue = enqueue
+        self.producer = producer
 
     @property
     def deadline(self) -> datetime | None:

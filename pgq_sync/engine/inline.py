@@ -91,7 +91,7 @@ class Inline:
 
 def attempt(entrypoint: Entrypoint, job: Job, store: Jobs, resources: MutableMapping[Any, Any], produce: Produce) -> Any:
     """Runs one attempt of a job that need not be in the store; gives and raises what its executor does."""
-    context = Attempt(job, resources, produce(store.intake).enqueue, entrypoint.parameters.timeout)
+    context = Attempt(job, resources, produce(store.intake), entrypoint.parameters.timeout)
     with store.sheltered(), _deadlines() as entered:
         entered(context)
         try:
@@ -107,7 +107,7 @@ def _executed(entrypoint: Entrypoint, context: Attempt, store: Jobs, produce: Pr
     execute = partial(context.run, partial(entrypoint.executor.execute, context.job, context))
     if entrypoint.parameters.transactional:
         with store.transaction() as transaction:
-            context.join(transaction, produce(transaction.intake).enqueue)
+            context.join(transaction, produce(transaction.intake))
             value = execute()
     else:
         value = execute()

@@ -6,11 +6,10 @@ import logging
 from datetime import timedelta
 from typing import Any
 
-import msgspec
-
 from pgq_sync.engine.entries import entry, failure, message
 from pgq_sync.entrypoints.context import Context
 from pgq_sync.entrypoints.executors import EntrypointExecutorParameters
+from pgq_sync.entrypoints.json_values import to_json
 from pgq_sync.entrypoints.registry import Entrypoint
 from pgq_sync.errors import Cancelled, Hold, Retry
 from pgq_sync.models import Claim, Job, OnFailure, Outcome
@@ -31,8 +30,8 @@ def success(parameters: EntrypointExecutorParameters, value: Any) -> Outcome:
 
 def _as_json(entrypoint: str, value: Any) -> str:
     try:
-        return msgspec.json.encode(value).decode()
-    except Exception as error:
+        return to_json(value).decode()
+    except TypeError as error:
         kind = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
         raise TypeError(f"what entrypoint {entrypoint!r} returned, of type {kind}, is no JSON to be stored: {error}") from error
 

@@ -40,7 +40,7 @@ class Runner:
         registry: where the functions are.
         store: for the transactions of handlers.
         resources: the mapping that all jobs share.
-        produce: makes what `context.enqueue` enqueues with.
+        produce: makes what the context enqueues with.
         max_rescues: how often a job is run again after its worker died.
         expect: told the deadline of each attempt that has one.
         report: told how far attempts are.
@@ -60,7 +60,7 @@ class Runner:
         self._transaction = store.transaction
         self._resources = resources
         self._produce = produce
-        self._enqueue = produce(store.intake).enqueue
+        self._producer = produce(store.intake)
         self._max_rescues = max_rescues
         self._expect = expect
         self._report = report
@@ -89,7 +89,7 @@ class Runner:
         return outcomes.interrupted(claim.job, context)
 
     def _plain(self, entrypoint: Entrypoint, claim: Claim, entered: Entered) -> Outcome:
-        context = Context(claim.job, self._resources, self._enqueue, self._report)
+        context = Context(claim.job, self._resources, self._producer, self._report)
         entered(context)
         try:
             return outcomes.success(entrypoint.parameters, entrypoint.executor.execute(claim.job, context))
@@ -99,7 +99,7 @@ class Runner:
     def _special(self, entrypoint: Entrypoint, claim: Claim, entered: Entered) -> Outcome:
         """An attempt with a timeout or a transaction."""
         parameters = entrypoint.parameters
-        attempt = Attempt(claim.job, self._resources, self._enqueue, parameters.timeout, self._report)
+        attempt = Attempt(claim.job, self._resources, self._producer, parameters.timeout, self._report)
         entered(attempt)
         if attempt.guard is not None:
             self._expect(attempt.guard.deadline)
@@ -118,7 +118,7 @@ class Runner:
     def _transact(self, entrypoint: Entrypoint, claim: Claim, attempt: Attempt) -> Outcome:
         """Leaving the block commits; whatever raises rolls back: the handler's work and its completion, both or neither."""
         with self._transaction() as transaction:
-            attempt.join(transaction, self._produce(transaction.intake).enqueue)
+            attempt.join(transaction, self._produce(transaction.intake))
             outcome = self._execute(entrypoint, attempt)
             if transaction.since is None:
                 return outcome  # never used: to be written with the others

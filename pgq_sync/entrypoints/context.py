@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pgq_sync.errors import Cancelled
 from pgq_sync.models import Job
+from pgq_sync.storage.producer import Producer
 
 _making_events = threading.Lock()
 logger = logging.getLogger("pgq_sync.job")
@@ -37,29 +38,34 @@ class Context:
     Args:
         job: the job that runs.
         resources: the mapping that all jobs and schedules of the process share.
-        enqueue: enqueues further jobs, with the arguments of `PgQueuer.enqueue`; in the job's transaction where the
-            entrypoint is transactional.
+        producer: enqueues further jobs; in the job's transaction where the entrypoint is transactional.
         report: takes what `progress` is told; None: nobody does.
     """
 
-    __slots__ = ("_cancelled", "_log", "cancel_requested", "enqueue", "interrupted", "job", "put_back", "report", "resources")
+    __slots__ = ("_cancelled", "_log", "cancel_requested", "interrupted", "job", "producer", "put_back", "report", "resources")
 
     def __init__(
-        self,
-        job: Job,
-        resources: MutableMapping[Any, Any],
-        enqueue: Callable[..., Any],
-        report: TakeReport | None = None,
+        self, job: Job, resources: MutableMapping[Any, Any], producer: Producer, report: TakeReport | None = None
     ) -> None:
         self.job = job
         self.resources = resources
-        self.enqueue = enqueue
+        self.producer = producer
         self.report = report
         self.cancel_requested = False  # by a person
         self.interrupted = False  # by the worker, which has no more time for it
         self.put_back = False  # into the queue, since it stopped when it was asked to
         self._cancelled: threading.Event | None = None
         self._log: JobLog | None = None
+
+    @property
+    def enqueue(self) -> Callable[..., Any]:
+        """Enqueues a further job, with the arguments of `PgQueuer.enqueue`; in the job's transaction where it has one."""
+        return self.producer.enqueue
+
+    @property
+    def enqueue_many(self) -> Callable[..., Any]:
+        """Enqueues many, with the arguments of `PgQueuer.enqueue_many`; in the job's transaction where it has one."""
+        return self.producer.enqueue_many
 
     @property
     def cancelled(self) -> threading.Event:

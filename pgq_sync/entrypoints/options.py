@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypedDict, get_args
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 ExecutorFactory = Callable[[EntrypointExecutorParameters], AbstractEntrypointExecutor]
 
 
-class HandlerOptions(TypedDict, total=False):
+class CommonOptions(TypedDict, total=False):
     """The options that every decorator takes; `PgQueuer.entrypoint` documents them."""
 
     concurrency_limit: int
@@ -29,10 +29,21 @@ class HandlerOptions(TypedDict, total=False):
     retry: DatabaseRetry | None
     on_failure: OnFailure
     executor_factory: ExecutorFactory | None
-    accepts_context: bool | None
     transactional: bool
     store_result: bool
     keep_history: bool
+
+
+class HandlerOptions(CommonOptions, total=False):
+    """The options of a function that gets its job or its tick."""
+
+    accepts_context: bool | None
+
+
+class TaskOptions(CommonOptions, total=False):
+    """The options of a task, apart from those of its jobs."""
+
+    queue: str | None
 
 
 class EntrypointOptions(HandlerOptions, total=False):
@@ -61,13 +72,13 @@ _LONGEST_TIMEOUT = timedelta(days=365_000)  # a deadline in ten thousand years i
 _MOST_AT_ONCE = 2**31 - 1  # PostgreSQL's integer
 
 
-def complete(options: HandlerOptions) -> EntrypointOptions:
+def complete(options: CommonOptions) -> EntrypointOptions:
     """`options` with the defaults of those that are not given.
 
     Raises:
         TypeError, ValueError: one of them is unknown, or its value cannot be used.
     """
-    _refuse_unknown(options)
+    refuse_unknown(options, DEFAULTS)
     given: EntrypointOptions = {**DEFAULTS, **options}
     if (retry := given["retry"]) is not None and not isinstance(retry, DatabaseRetry):
         raise ValueError(f"retry={retry!r}: a DatabaseRetry is accepted")
@@ -99,12 +110,14 @@ def parameters(name: str, **options: Unpack[EntrypointOptions]) -> dict[str, Any
     }
 
 
-def _refuse_unknown(options: Mapping[str, object]) -> None:
+def refuse_unknown(options: Iterable[str], known: Iterable[str]) -> None:
+    """Raises TypeError for the first of `options` that is not `known`."""
+    names = list(known)
     for option in options:
-        if option not in DEFAULTS:
-            close = difflib.get_close_matches(option, DEFAULTS, n=1)
+        if option not in names:
+            close = difflib.get_close_matches(option, names, n=1)
             raise TypeError(
-                f"there is no option {option!r}; " + (f"did you mean {close[0]!r}?" if close else f"known: {', '.join(DEFAULTS)}")
+                f"there is no option {option!r}; " + (f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names)}")
             )
 
 

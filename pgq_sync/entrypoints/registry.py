@@ -15,9 +15,18 @@ from pgq_sync.entrypoints.executors import (
     EntrypointExecutor,
     EntrypointExecutorParameters,
 )
-from pgq_sync.entrypoints.options import EntrypointOptions, ExecutorFactory, HandlerOptions, complete, parameters
+from pgq_sync.entrypoints.options import (
+    CommonOptions,
+    EntrypointOptions,
+    ExecutorFactory,
+    HandlerOptions,
+    TaskOptions,
+    complete,
+    parameters,
+)
 from pgq_sync.entrypoints.schedules import ScheduleCall
 from pgq_sync.entrypoints.signature import context_parameter, describe
+from pgq_sync.entrypoints.task_calls import TaskCall
 from pgq_sync.models import DeclaredSchedule, Limit, OnMissed
 from pgq_sync.storage.declaring import check_schedule
 
@@ -25,7 +34,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
-MakeCall = Callable[[Callable[..., Any], str | None], Call]
+MakeCall = Callable[[Callable[..., Any], bool | None], Call]  # of the function and its option accepts_context
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +76,7 @@ class Registry:
 
     def entrypoint(self, name: str, **options: Unpack[EntrypointOptions]) -> Callable[[Handler], Handler]:
         """The decorator behind `PgQueuer.entrypoint`, which documents it."""
-        register = self._declare(name, JobCall, options)
+        register = self._declare(name, _with_context(JobCall), options)
 
         def decorate(func: Handler) -> Handler:
             register(func)
@@ -100,7 +109,7 @@ class Registry:
             priority=priority,
         )
         if not self._expressions(name):
-            self._declare(name, ScheduleCall, options)  # whatever is wrong is told at once
+            self._declare(name, _with_context(ScheduleCall), options)  # whatever is wrong is told at once
 
         def decorate(func: Handler) -> Handler:
             # Now, and not above: of several decorators one above the other, all are made before the first is applied.
@@ -113,17 +122,24 @@ class Registry:
                         f"schedule {name!r} has its options already: give {', '.join(options)} with its first expression"
                     )
             else:
-                self._declare(name, ScheduleCall, options)(func)
+                self._declare(name, _with_context(ScheduleCall), options)(func)
             self._schedules.append(new)
             return func
 
         return decorate
 
+    def task(self, call: TaskCall, options: TaskOptions) -> None:
+        """Registers the function of a task, behind `PgQueuer.task`, which documents it."""
+        if "accepts_context" in options:
+            raise TypeError("a task takes its context as its first parameter, annotated Context: accepts_context is not for it")
+        declared: TaskOptions = {"store_result": True, **options}
+        self._declare(call.name, lambda *_: call, declared)(call.func)
+
     def schedules(self) -> tuple[DeclaredSchedule, ...]:
         """What is scheduled."""
         return tuple(self._schedules)
 
-    def _declare(self, name: str, make_call: MakeCall, options: HandlerOptions) -> Callable[[Callable[..., Any]], None]:
+    def _declare(self, name: str, make_call: MakeCall, options: CommonOptions) -> Callable[[Callable[..., Any]], None]:
         """Checks what is declared of an entrypoint; what comes back registers its function."""
         given = complete(options)
         declared = parameters(name, **given)
@@ -132,7 +148,7 @@ class Registry:
         def register(func: Callable[..., Any]) -> None:
             if not callable(func):
                 raise TypeError(f"entrypoint {name!r} decorates {func!r}, which cannot be called")
-            call = make_call(func, context_parameter(func, given["accepts_context"]))
+            call = make_call(func, given["accepts_context"])
             self._refuse_second(name)
             made = EntrypointExecutorParameters(func=func, call=call, **declared)
             self._entrypoints[name] = Entrypoint(made, _executor(made, given["executor_factory"], given["retry"]))
@@ -152,6 +168,11 @@ class Registry:
         if name in self._entrypoints:
             holder = describe(self._entrypoints[name].parameters.func)
             raise ValueError(f"entrypoint {name!r} is registered already, for {holder}: names must be unique")
+
+
+def _with_context(make_call: Callable[[Callable[..., Any], str | None], Call]) -> MakeCall:
+    """For a function that may take the context anywhere."""
+    return lambda func, accepts_context: make_call(func, context_parameter(func, accepts_context))
 
 
 def _executor(

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import ast
 import functools
 import inspect
-import re
+import sys
+import types
 import typing
 from collections.abc import Callable
 from typing import Any
 
 from pgq_sync.entrypoints.context import Context
 
+if sys.version_info >= (3, 14):
+    from annotationlib import Format
+
+    _UNRESOLVED = {"annotation_format": Format.FORWARDREF}
+else:
+    _UNRESOLVED: dict[str, Any] = {}
+
 _VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+_ONE_OF = (typing.Union, types.UnionType, typing.Annotated)
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
@@ -68,27 +78,63 @@ def describe(func: Callable[..., Any]) -> str:
 
 def _parameters(func: Callable[..., Any]) -> list[inspect.Parameter] | None:
     try:
-        return list(inspect.signature(func, eval_str=True).parameters.values())
-    except (NameError, AttributeError, SyntaxError, TypeError):
-        # An annotation that exists for type checkers only stays a string.
-        return list(inspect.signature(func).parameters.values())
+        return parameters_of(func)
     except ValueError:
         return None  # some built-in functions do not tell
+
+
+def parameters_of(func: Callable[..., Any]) -> list[inspect.Parameter]:
+    """The parameters of `func`, with their annotations resolved where they all can be.
+
+    Raises:
+        ValueError: some built-in functions do not tell.
+    """
+    try:
+        return list(inspect.signature(func, eval_str=True).parameters.values())
+    except (NameError, AttributeError, SyntaxError, TypeError):
+        # An annotation that exists for type checkers only stays a string, or a ForwardRef.
+        return list(inspect.signature(func, **_UNRESOLVED).parameters.values())
 
 
 def _chosen(others: list[inspect.Parameter], wanted: type, *, forced: bool) -> inspect.Parameter | None:
     """The parameter that gets the context, if any."""
     nameable = [each for each in others if each.kind not in _VARIABLE]
-    annotated = next((each for each in nameable if _names_type(each.annotation, wanted)), None)
+    annotated = next((each for each in nameable if names_type(each.annotation, wanted)), None)
     return annotated or _second(nameable, forced=forced)
 
 
-def _names_type(annotation: Any, wanted: type) -> bool:
-    if isinstance(annotation, str):
-        return re.search(rf"\b(Schedule)?{wanted.__name__}\b", annotation) is not None
-    if members := typing.get_args(annotation):
-        return any(_names_type(member, wanted) for member in members)
+def names_type(annotation: Any, wanted: type) -> bool:
+    """Whether `annotation` is the type `wanted`, or a union that it is in; what merely contains it is another type."""
+    text = getattr(annotation, "__forward_arg__", annotation)
+    if isinstance(text, str):
+        return _spells_type(text, wanted.__name__)
+    if typing.get_origin(annotation) in _ONE_OF:
+        return any(names_type(member, wanted) for member in typing.get_args(annotation))
     return isinstance(annotation, type) and issubclass(annotation, wanted)
+
+
+def _spells_type(text: str, wanted: str) -> bool:
+    """`names_type` for an annotation whose names are there for type checkers only."""
+    try:
+        tree = ast.parse(text.strip(), mode="eval").body
+    except SyntaxError:
+        return False
+    return _is_spelled(tree, wanted)
+
+
+def _is_spelled(tree: ast.expr, wanted: str) -> bool:
+    if isinstance(tree, ast.Constant) and isinstance(tree.value, str):
+        return _spells_type(tree.value, wanted)
+    if isinstance(tree, ast.BinOp):
+        return _is_spelled(tree.left, wanted) or _is_spelled(tree.right, wanted)
+    if isinstance(tree, ast.Subscript) and _last_name(tree.value) in ("Optional", "Union", "Annotated"):
+        members = tree.slice.elts if isinstance(tree.slice, ast.Tuple) else [tree.slice]
+        return any(_is_spelled(member, wanted) for member in members)
+    return _last_name(tree) in (wanted, f"Schedule{wanted}")  # another name for it, which schedules use
+
+
+def _last_name(tree: ast.expr) -> str | None:
+    return getattr(tree, "attr", None) or getattr(tree, "id", None)
 
 
 def _second(others: list[inspect.Parameter], *, forced: bool) -> inspect.Parameter | None:

@@ -53,8 +53,8 @@ def check(job: NewJob, max_payload: int) -> CheckedJob:
         priority=check_priority(job.priority),
         due_at=due_at,
         delay=delay,
-        dedupe_key=_dedupe_key(job.dedupe_key),
-        dedupe_until=_dedupe_until(job.dedupe_until),
+        dedupe_key=check_dedupe_key(job.dedupe_key),
+        dedupe_until=check_dedupe_until(job.dedupe_until),
         headers=_headers(job.headers),
         queue=check_name("queue", job.queue),
     )
@@ -101,7 +101,8 @@ def _payload(payload: object, max_payload: int) -> bytes | None:
         payload = payload.encode()
     if not isinstance(payload, (bytes, bytearray, memoryview)):
         raise TypeError(
-            f"payload must be bytes, str or None, not {type(payload).__name__}: serialise it first, by json.dumps for instance"
+            f"payload must be bytes, str or None, not {type(payload).__name__}: declare the function with @pgq.task, whose "
+            "arguments are written as JSON, or serialise it first"
         )
     data = bytes(payload)
     if len(data) > max_payload:
@@ -130,7 +131,7 @@ def _due(execute_after: object) -> tuple[datetime | None, float]:
     )
 
 
-def _dedupe_key(key: object) -> str | None:
+def check_dedupe_key(key: object) -> str | None:
     if key is None:
         return None
     if not isinstance(key, str):
@@ -141,7 +142,7 @@ def _dedupe_key(key: object) -> str | None:
     return _storable("dedupe_key", key)
 
 
-def _dedupe_until(until: object) -> str:
+def check_dedupe_until(until: object) -> str:
     if until not in _DEDUPE_UNTIL:
         raise ValueError(f"dedupe_until={until!r}: 'finished' or 'started' is accepted")
     return str(until)

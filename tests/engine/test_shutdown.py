@@ -17,7 +17,7 @@ class Ending:
     claim = claim(1)
 
     def __init__(self) -> None:
-        self._contexts: list[Context | None] = [None, Context(self.claim.job, {}, print)]
+        self._contexts: list[Context | None] = [None, Context(self.claim.job, {}, Mock())]
 
     @property
     def context(self) -> Context | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Optional, Union
 
 import pytest
 
@@ -179,6 +179,62 @@ def test_arguments_that_cannot_be_named_do_not_break_the_call() -> None:
     def handler(job: Job, *contexts: Context) -> list[str]:
         return kinds(job)
 
+    assert result_of(handler) == JOB
+
+
+def of_another_type(job: Job, kind: type[Context] = Context) -> list[str]:
+    return kinds(job, *([] if kind is Context else [kind]))
+
+
+def of_another_type_by_name(job: Job, contexts: "dict[str, only_for_type_checkers.Context] | None" = None) -> list[str]:  # noqa: UP037
+    return kinds(job, contexts)
+
+
+def of_another_type_with_a_value(job, contexts=None):  # type: ignore[no-untyped-def]
+    return kinds(job, contexts)
+
+
+of_another_type_with_a_value.__annotations__ = {"contexts": list[Context] | Callable[[Context], None] | None}
+
+
+@pytest.mark.parametrize("func", [of_another_type, of_another_type_by_name, of_another_type_with_a_value])
+def test_a_type_that_a_context_merely_occurs_in_is_another_type(func: Callable[..., Any]) -> None:
+    assert result_of(func) == JOB
+
+
+@pytest.mark.parametrize(
+    "annotation",
+    [
+        "only_for_type_checkers.Context | None",
+        "None | Missing | only_for_type_checkers.Context",
+        "Optional[only_for_type_checkers.Context]",
+        "typing.Union[Missing, 'Context', None]",
+        "Annotated[Context, Missing]",
+        "  Missing.Context",
+        Context | None,
+        Optional[Context],  # noqa: UP045
+        Union[None, int, Context],  # noqa: UP007
+        Annotated[Context, "around"],
+        Optional["only_for_type_checkers.Context"],
+    ],
+)
+def test_a_union_that_a_context_is_in_gets_it(annotation: Any) -> None:
+    def handler(job, times=None, around=None):  # type: ignore[no-untyped-def]
+        return kinds(job, times, around)
+
+    handler.__annotations__ = {"around": annotation}
+    assert result_of(handler) == JOB_AND_CONTEXT
+
+
+@pytest.mark.parametrize(
+    "annotation",
+    ["type[Missing.Context]", "Missing[Context]", "dict[str, Context] | Missing", "MissingContext", "not an annotation (", "'"],
+)
+def test_a_text_that_merely_contains_the_word_names_another_type(annotation: str) -> None:
+    def handler(job, contexts=None):  # type: ignore[no-untyped-def]
+        return kinds(job, contexts)
+
+    handler.__annotations__ = {"contexts": annotation}
     assert result_of(handler) == JOB
 
 
