@@ -2,14 +2,11 @@
 
 from pgq_sync.app import PgQueuer
 from pgq_sync.engine.worker import Worker, WorkReport
+from pgq_sync.entrypoints.backoff import RetryWithBackoffEntrypointExecutor
 from pgq_sync.entrypoints.context import Context
-from pgq_sync.entrypoints.executors import (
-    AbstractEntrypointExecutor,
-    DatabaseRetry,
-    DatabaseRetryEntrypointExecutor,
-    EntrypointExecutor,
-    EntrypointExecutorParameters,
-)
+from pgq_sync.entrypoints.database_retry import DatabaseRetry, DatabaseRetryEntrypointExecutor
+from pgq_sync.entrypoints.executors import AbstractEntrypointExecutor, EntrypointExecutor, EntrypointExecutorParameters
+from pgq_sync.entrypoints.processes import ProcessExecutor
 from pgq_sync.entrypoints.schedules import Schedule
 from pgq_sync.errors import (
     Cancelled,
@@ -17,8 +14,12 @@ from pgq_sync.errors import (
     DuplicateJob,
     Hold,
     JobTimeout,
+    MaxRetriesExceeded,
+    MaxTimeExceeded,
     PayloadTooLarge,
     PgqError,
+    ProcessCrashed,
+    RemoteError,
     Retry,
     SchemaError,
     StoreUnavailable,
@@ -55,13 +56,19 @@ __all__ = [
     "JobRecord",
     "JobTimeout",
     "LimitRecord",
+    "MaxRetriesExceeded",
+    "MaxTimeExceeded",
     "NewJob",
     "PayloadTooLarge",
     "PgQueuer",
     "PgqError",
+    "ProcessCrashed",
+    "ProcessExecutor",
     "QueueExecutionMode",
+    "RemoteError",
     "RequeueResult",
     "Retry",
+    "RetryWithBackoffEntrypointExecutor",
     "Schedule",
     "SchemaError",
     "Settings",

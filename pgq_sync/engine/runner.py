@@ -18,6 +18,7 @@ from pgq_sync.engine import outcomes
 from pgq_sync.engine.attempt import Attempt
 from pgq_sync.entrypoints.context import Context
 from pgq_sync.entrypoints.registry import Entrypoint, Registry
+from pgq_sync.entrypoints.signals import Signal
 from pgq_sync.errors import JobTimeout
 from pgq_sync.models import Claim, Outcome, Settlement
 from pgq_sync.storage.producer import Producer
@@ -43,6 +44,9 @@ class Runner:
         produce: makes what `context.enqueue` enqueues with.
         max_rescues: how often a job is run again after its worker died.
         expect: told the deadline of each attempt that has one.
+
+    Attributes:
+        stopping: to be set when the worker stops, so that jobs that only wait end at once.
     """
 
     def __init__(
@@ -54,6 +58,7 @@ class Runner:
         max_rescues: int,
         expect: Callable[[float], None],
     ) -> None:
+        self.stopping = Signal()
         self._registry = registry
         self._transaction = store.transaction
         self._resources = resources
@@ -86,7 +91,7 @@ class Runner:
         return outcomes.interrupted(claim.job, context)
 
     def _plain(self, entrypoint: Entrypoint, claim: Claim, entered: Entered) -> Outcome:
-        context = Context(claim.job, self._resources, self._enqueue)
+        context = Context(claim.job, self._resources, self._enqueue, self.stopping)
         entered(context)
         try:
             return outcomes.success(entrypoint.parameters, entrypoint.executor.execute(claim.job, context))
@@ -96,7 +101,7 @@ class Runner:
     def _special(self, entrypoint: Entrypoint, claim: Claim, entered: Entered) -> Outcome:
         """An attempt with a timeout or a transaction."""
         parameters = entrypoint.parameters
-        attempt = Attempt(claim.job, self._resources, self._enqueue, parameters.timeout)
+        attempt = Attempt(claim.job, self._resources, self._enqueue, parameters.timeout, self.stopping)
         entered(attempt)
         if attempt.guard is not None:
             self._expect(attempt.guard.deadline)
