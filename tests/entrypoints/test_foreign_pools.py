@@ -18,7 +18,7 @@ import pytest
 
 from pgq_sync import DatabaseRetry, PgQueuer, ProcessExecutor
 from tests.entrypoints import process_handlers as handlers
-from tests.entrypoints.processes import pids_in
+from tests.entrypoints.processes import drained, pids_in
 from tests.entrypoints.support import record_of, run_one
 from tests.waiting import PATIENCE, wait_until
 
@@ -69,7 +69,7 @@ def test_what_makes_a_pool_is_called_at_first_use_and_the_pool_ends_with_the_wor
     for uses in (1, 2):
         pgq.enqueue("pid")
         pgq.enqueue("pid")
-        assert pgq.drain().counts == {"succeeded": 2}
+        assert drained(pgq) == {"succeeded": 2}
         assert len(make.pools) == uses
         with pytest.raises(RuntimeError, match="after shutdown"):
             make.pools[-1].submit(print)
@@ -93,7 +93,7 @@ def test_a_job_whose_time_is_over_is_not_waited_for(either: PgQueuer, tmp_path: 
         either.entrypoint("waits", executor_factory=on(pool), timeout=0.05)(handlers.wait_for_gate)
         running = either.enqueue("waits", json.dumps(str(tmp_path)))
         pending = either.enqueue("waits", json.dumps(str(tmp_path)))
-        assert either.drain().counts == {"failed": 2}
+        assert drained(either) == {"failed": 2}
         (tmp_path / "gate").touch()
     for job_id in (running, pending):
         (error,) = record_of(either, job_id).errors
@@ -138,7 +138,7 @@ def test_jobs_run_on_a_cluster(either: PgQueuer) -> None:
         either.entrypoint("describe", executor_factory=factory, store_result=True)(handlers.describe_job)
         either.entrypoint("fails", executor_factory=factory)(handlers.fail)
         job_id, failed = either.enqueue("describe", "payload"), either.enqueue("fails")
-        assert either.drain().counts == {"succeeded": 1, "failed": 1}
+        assert drained(either) == {"succeeded": 1, "failed": 1}
     result: Any = record_of(either, job_id).result
     assert result[:3] == [job_id, "describe", "payload"]
     assert record_of(either, failed).errors[0]["type"] == "ValueError"

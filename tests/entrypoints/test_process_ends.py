@@ -17,7 +17,7 @@ import pytest
 
 from pgq_sync import DatabaseRetry, NewJob, PgQueuer, ProcessExecutor
 from tests.entrypoints import process_handlers as handlers
-from tests.entrypoints.processes import ONE, TWO, children, pids_in, runs
+from tests.entrypoints.processes import ONE, TWO, children, drained, pids_in, runs
 from tests.entrypoints.support import record_of
 from tests.waiting import PATIENCE, wait_until
 
@@ -191,7 +191,7 @@ def test_nothing_is_left_after_the_worker() -> None:
     def rounds(count: int) -> set[str]:
         for _ in range(count):
             pgq.enqueue_many([NewJob(entrypoint="pid")] * 3 + [NewJob(entrypoint="crash")] * 2)
-            assert pgq.drain().counts == {"succeeded": 3, "failed": 2}
+            assert drained(pgq) == {"succeeded": 3, "failed": 2}
         gc.collect()
         return set(os.listdir("/proc/self/fd"))
 

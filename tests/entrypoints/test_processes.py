@@ -15,7 +15,7 @@ import pytest
 
 from pgq_sync import Cancelled, DatabaseRetry, Hold, Job, JobTimeout, PgQueuer, ProcessCrashed, ProcessExecutor, Retry
 from tests.entrypoints import process_handlers as handlers
-from tests.entrypoints.processes import ONE, TWO
+from tests.entrypoints.processes import ONE, TWO, drained
 from tests.entrypoints.support import record_of, run_one
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the handlers are those of POSIX")
@@ -216,7 +216,7 @@ def test_a_crash_costs_its_own_attempt_and_nothing_else(either: PgQueuer, func: 
     either.entrypoint("nap", executor_factory=TWO)(handlers.nap)
     crashes = [either.enqueue("crash") for _ in range(2)]
     naps = [either.enqueue("nap", "0.2") for _ in range(4)]
-    assert either.drain(concurrency=6).counts == {"failed": 2, "succeeded": 4}
+    assert drained(either, concurrency=6) == {"failed": 2, "succeeded": 4}
     for job_id in crashes:
         (error,) = record_of(either, job_id).errors
         assert error["type"] == "pgq_sync.errors.ProcessCrashed"
