@@ -17,6 +17,7 @@ class Extent:
     limit_jobs: int = 2_000
     fleet_seconds: int = 10
     idle_seconds: int = 20
+    busy_jobs: int = 300
 
 
 FULL = Extent()
@@ -28,4 +29,5 @@ QUICK = Extent(
     limit_jobs=300,
     fleet_seconds=2,
     idle_seconds=10,
+    busy_jobs=60,
 )

@@ -3,14 +3,11 @@
 from pgq_sync.app import PgQueuer
 from pgq_sync.engine.watcher import CompletionWatcher
 from pgq_sync.engine.worker import Worker, WorkReport
+from pgq_sync.entrypoints.backoff import RetryWithBackoffEntrypointExecutor
 from pgq_sync.entrypoints.context import Context
-from pgq_sync.entrypoints.executors import (
-    AbstractEntrypointExecutor,
-    DatabaseRetry,
-    DatabaseRetryEntrypointExecutor,
-    EntrypointExecutor,
-    EntrypointExecutorParameters,
-)
+from pgq_sync.entrypoints.database_retry import DatabaseRetry, DatabaseRetryEntrypointExecutor
+from pgq_sync.entrypoints.executors import AbstractEntrypointExecutor, EntrypointExecutor, EntrypointExecutorParameters
+from pgq_sync.entrypoints.processes import ProcessExecutor
 from pgq_sync.entrypoints.schedules import Schedule, ScheduleContext
 from pgq_sync.entrypoints.tasks import ContextTask, Task
 from pgq_sync.errors import (
@@ -21,8 +18,12 @@ from pgq_sync.errors import (
     JobFailed,
     JobNotFound,
     JobTimeout,
+    MaxRetriesExceeded,
+    MaxTimeExceeded,
     PayloadTooLarge,
     PgqError,
+    ProcessCrashed,
+    RemoteError,
     RemoteTraceback,
     Retry,
     SchemaError,
@@ -68,15 +69,21 @@ __all__ = [
     "JobRecord",
     "JobTimeout",
     "LimitRecord",
+    "MaxRetriesExceeded",
+    "MaxTimeExceeded",
     "NewJob",
     "PayloadTooLarge",
     "PgQueuer",
     "PgqError",
+    "ProcessCrashed",
+    "ProcessExecutor",
     "Progress",
     "QueueExecutionMode",
+    "RemoteError",
     "RemoteTraceback",
     "RequeueResult",
     "Retry",
+    "RetryWithBackoffEntrypointExecutor",
     "Schedule",
     "ScheduleContext",
     "ScheduleRecord",

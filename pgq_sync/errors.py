@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from datetime import timedelta
 from typing import Any
 
@@ -90,7 +91,7 @@ class JobFailed(PgqError):
 
 
 class RemoteTraceback(Exception):
-    """The traceback of an attempt in a worker, as the cause of an error here.
+    """The traceback of an attempt in another process, as the cause of an error here.
 
     Args:
         text: the traceback.
@@ -102,6 +103,33 @@ class RemoteTraceback(Exception):
 
     def __str__(self) -> str:
         return f'\n"""\n{self.text}"""'
+
+
+class MaxRetriesExceeded(PgqError):
+    """An attempt of a job was tried in process as often as allowed; raised from the last error."""
+
+
+class MaxTimeExceeded(PgqError):
+    """An attempt of a job was tried in process for as long as allowed; raised from the last error."""
+
+
+class ProcessCrashed(PgqError):
+    """The process in which a job ran has ended without a word: it called `os._exit`, or the system ended it.
+
+    Args:
+        exit_code: of the process; negative: the number of the signal that ended it; None: it is not known.
+    """
+
+    def __init__(self, exit_code: int | None) -> None:
+        super().__init__(f"the process in which the job ran {_ended(exit_code)}")
+        self.exit_code = exit_code
+
+    def __reduce__(self) -> tuple[type[ProcessCrashed], tuple[int | None]]:
+        return ProcessCrashed, (self.exit_code,)
+
+
+class RemoteError(PgqError):
+    """What a job raised in another process, where the exception itself cannot be sent; the message tells its type and text."""
 
 
 class JobControl(BaseException):
@@ -118,6 +146,10 @@ class JobControl(BaseException):
     def __init__(self, reason: object = None) -> None:
         self.reason = None if reason is None else _told(reason)
         super().__init__(self.reason or self._unsaid)
+
+    def __reduce__(self) -> Any:
+        # By its state: a subclass may take other arguments than it keeps.
+        return _restored, (type(self), self.args, self.__dict__)
 
 
 class Retry(JobControl):
@@ -184,6 +216,24 @@ def _ending(completion: Any) -> str:
     if error is None:
         return f"{line} after {completion.attempts} attempts"
     return f"{line} at attempt {error.get('attempt', completion.attempts)}: {error.get('type')}: {error.get('message')}"
+
+
+def _restored(kind: type[JobControl], args: tuple[Any, ...], state: dict[str, Any]) -> JobControl:
+    control = kind.__new__(kind, *args)
+    control.__dict__.update(state)
+    return control
+
+
+def _ended(exit_code: int | None) -> str:
+    if exit_code is None:
+        return "ended; its exit code is not known"
+    if exit_code >= 0:
+        return f"ended with exit code {exit_code}"
+    try:
+        name = signal.Signals(-exit_code).name
+    except ValueError:
+        name = f"signal {-exit_code}"
+    return f"was ended by {name}" + (" (as the system does when memory is short)" if name == "SIGKILL" else "")
 
 
 def _told(reason: object) -> str:

@@ -16,7 +16,7 @@ import click
 from pgq_sync.app import PgQueuer
 from pgq_sync.cli.options import EmbeddedCommand, database_options, embedded_environment, settings_from
 from pgq_sync.cli.printing import print_table
-from pgq_sync.entrypoints.executors import DatabaseRetry
+from pgq_sync.entrypoints.database_retry import DatabaseRetry
 from pgq_sync.models import Job, NewJob
 
 _FINISHED = ("succeeded", "failed", "cancelled")

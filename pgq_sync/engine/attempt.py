@@ -8,11 +8,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, MutableMapping
+from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime, timedelta, timezone
 from typing import Any, TypeVar
 
 from pgq_sync.engine.guard import Guard
 from pgq_sync.entrypoints.context import Context, TakeReport
+from pgq_sync.entrypoints.signals import Signal
 from pgq_sync.errors import JobTimeout
 from pgq_sync.models import Job
 from pgq_sync.storage.producer import Producer
@@ -27,7 +29,7 @@ class Attempt(Context):
     Args:
         job, resources, producer: as in `Context`.
         timeout: how long the handler may run, in seconds from now.
-        report: as in `Context`.
+        report, stopping: as in `Context`.
     """
 
     __slots__ = ("_deadline", "_transaction", "guard", "settling", "started", "warned")
@@ -39,8 +41,9 @@ class Attempt(Context):
         producer: Producer,
         timeout: float | None,
         report: TakeReport | None = None,
+        stopping: Signal | None = None,
     ) -> None:
-        super().__init__(job, resources, producer, report)
+        super().__init__(job, resources, producer, report, stopping)
         self.started = time.monotonic()
         self.guard = None if timeout is None else Guard(timeout)
         self.settling = False  # the handler has returned, and its transaction is to be committed
@@ -62,7 +65,9 @@ class Attempt(Context):
         return super().connection if self._transaction is None else self._transaction.open()
 
     def check(self) -> None:
-        if self.timed_out:
+        if self.guard is not None and self.guard.is_over:
+            if self.guard.shielded:
+                self.guard.tell()
             raise JobTimeout(self._reason)
         super().check()
 
@@ -101,12 +106,20 @@ class Attempt(Context):
 
     def end_time(self) -> None:
         """The deadline has come: stops the handler. From the watchdog's thread; to be called until the guard has fired."""
-        if self.guard is None or not self.guard.fire():
+        if self.guard is None:
+            return
+        if self.guard.shielded:
+            self.cancelled.set()  # wakes the handler, who looks at the clock
+            return
+        if not self.guard.fire():
             return
         self.cancelled.set()
         if self.in_transaction_since is not None and self._transaction is not None:
             # In a thread of its own: while one server is slow to take the request, other deadlines come.
             threading.Thread(target=self._transaction.cancel, name="pgq-cancel", daemon=True).start()
+
+    def _shielded(self) -> AbstractContextManager[None]:
+        return nullcontext() if self.guard is None else self.guard.shield()
 
     @property
     def _reason(self) -> str | None:

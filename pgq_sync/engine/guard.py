@@ -9,7 +9,8 @@ import ctypes
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import TypeVar
 
@@ -39,12 +40,13 @@ class Guard:
         timeout: in how many seconds from now it is over.
     """
 
-    __slots__ = ("_late", "_lock", "_spared", "_thread", "deadline", "fired", "timeout")
+    __slots__ = ("_late", "_lock", "_spared", "_thread", "deadline", "fired", "shielded", "timeout")
 
     def __init__(self, timeout: float) -> None:
         self.timeout = timeout
         self.deadline = time.monotonic() + timeout
         self.fired = False
+        self.shielded = False  # the handler waits where it is told otherwise
         self._spared: tuple[str, ...] = _CRITICAL_MODULES  # the beginnings of modules in which nothing is raised
         self._late = False  # whether a handler that returns after the deadline has failed
         self._lock = threading.Lock()
@@ -88,11 +90,30 @@ class Guard:
 
         def strike(thread: int) -> None:
             # Both while this thread holds the interpreter: the other one stands still where it is.
-            if not self.fired and not _is_in(self._spared, sys._current_frames().get(thread)):
+            if not self.fired and not self.shielded and not _is_in(self._spared, sys._current_frames().get(thread)):
                 self.fired = True
                 _raise_in(thread, JobTimeout)
 
         return not self.fired and self.while_armed(strike) and self.fired
+
+    @contextmanager
+    def shield(self) -> Iterator[None]:
+        """A block in which nothing is raised from outside, in the slot's thread; what has been fired is raised before it."""
+        with self._lock:
+            before, self.shielded = self.shielded, True
+            if self.fired:
+                _raise_in(threading.get_ident(), None)
+        try:
+            if self.fired:
+                raise JobTimeout
+            yield
+        finally:
+            self.shielded = before
+
+    def tell(self) -> None:
+        """The handler is told by itself that its time is over: from now on nothing is raised from outside."""
+        with self._lock:
+            self.fired = True
 
     def while_armed(self, act: Callable[[int], None]) -> bool:
         """Calls `act` with the thread's number if the handler still runs, and keeps it from ending; tells whether it did."""

@@ -51,6 +51,7 @@ class Inline:
         self, store: Jobs, registry: Registry, settings: Settings, resources: MutableMapping[Any, Any], produce: Produce
     ) -> None:
         self._store = store
+        self._close_executors = registry.close
         self._worker = identify(registry, settings, name="inline", queues=None, entrypoints=None)
         self._runner = Runner(registry, store, resources, produce, settings.max_rescues, lambda deadline: None)
 
@@ -62,6 +63,7 @@ class Inline:
             if claim is None:
                 break
             counts[self._settle(Settlement(claim, self._attempt(claim)))] += 1
+        self._close_executors()
         return WorkReport(dict(counts))
 
     def _attempt(self, claim: Claim) -> Outcome:

@@ -18,6 +18,7 @@ from pgq_sync.engine import outcomes
 from pgq_sync.engine.attempt import Attempt
 from pgq_sync.entrypoints.context import Context, TakeReport
 from pgq_sync.entrypoints.registry import Entrypoint, Registry
+from pgq_sync.entrypoints.signals import Signal
 from pgq_sync.errors import JobTimeout
 from pgq_sync.models import Claim, Outcome, Settlement
 from pgq_sync.storage.producer import Producer
@@ -44,6 +45,9 @@ class Runner:
         max_rescues: how often a job is run again after its worker died.
         expect: told the deadline of each attempt that has one.
         report: told how far attempts are.
+
+    Attributes:
+        stopping: to be set when the worker stops, so that jobs that only wait end at once.
     """
 
     def __init__(
@@ -56,6 +60,7 @@ class Runner:
         expect: Callable[[float], None],
         report: TakeReport | None = None,
     ) -> None:
+        self.stopping = Signal()
         self._registry = registry
         self._transaction = store.transaction
         self._resources = resources
@@ -89,7 +94,7 @@ class Runner:
         return outcomes.interrupted(claim.job, context)
 
     def _plain(self, entrypoint: Entrypoint, claim: Claim, entered: Entered) -> Outcome:
-        context = Context(claim.job, self._resources, self._producer, self._report)
+        context = Context(claim.job, self._resources, self._producer, self._report, self.stopping)
         entered(context)
         try:
             return outcomes.success(entrypoint.parameters, entrypoint.executor.execute(claim.job, context))
@@ -99,7 +104,7 @@ class Runner:
     def _special(self, entrypoint: Entrypoint, claim: Claim, entered: Entered) -> Outcome:
         """An attempt with a timeout or a transaction."""
         parameters = entrypoint.parameters
-        attempt = Attempt(claim.job, self._resources, self._producer, parameters.timeout, self._report)
+        attempt = Attempt(claim.job, self._resources, self._producer, parameters.timeout, self._report, self.stopping)
         entered(attempt)
         if attempt.guard is not None:
             self._expect(attempt.guard.deadline)

@@ -228,6 +228,7 @@ class Worker:
         started = time.monotonic()
         self._stop_claiming()
         put_back = self._shutdown.end_jobs(_seconds(timeout, self._settings.shutdown_timeout))
+        self._registry.close()
         self._stop_threads()
         run_again = put_back.union(claim.job.id for claim in self._completer.held())
         self._report = WorkReport(
@@ -244,6 +245,7 @@ class Worker:
                 self._threads[first].stop()
         self._listener.wake()
         self._scheduler.wake()
+        self._runner.stopping.set()  # after the listener, which would claim again what goes back now
         self._keeper.stopping()
         if not self._threads["listener"].join(_LAST_WORDS):
             # It waits for the database: for a lock on the table, say. A claim that is cut off takes nothing.

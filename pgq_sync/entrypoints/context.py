@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, MutableMapping
-from datetime import datetime
+from collections.abc import Callable, Iterator, MutableMapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from pgq_sync.entrypoints.durations import in_seconds
+from pgq_sync.entrypoints.signals import Signal
 from pgq_sync.errors import Cancelled
 from pgq_sync.models import Job
 from pgq_sync.storage.producer import Producer
@@ -40,12 +43,21 @@ class Context:
         resources: the mapping that all jobs and schedules of the process share.
         producer: enqueues further jobs; in the job's transaction where the entrypoint is transactional.
         report: takes what `progress` is told; None: nobody does.
+        stopping: set when the worker stops; None: it never does.
     """
 
-    __slots__ = ("_cancelled", "_log", "cancel_requested", "interrupted", "job", "producer", "put_back", "report", "resources")
+    __slots__ = (
+        *("_cancelled", "_log", "_stopping", "cancel_requested", "interrupted", "job", "producer", "put_back", "report"),
+        "resources",
+    )
 
     def __init__(
-        self, job: Job, resources: MutableMapping[Any, Any], producer: Producer, report: TakeReport | None = None
+        self,
+        job: Job,
+        resources: MutableMapping[Any, Any],
+        producer: Producer,
+        report: TakeReport | None = None,
+        stopping: Signal | None = None,
     ) -> None:
         self.job = job
         self.resources = resources
@@ -54,7 +66,8 @@ class Context:
         self.cancel_requested = False  # by a person
         self.interrupted = False  # by the worker, which has no more time for it
         self.put_back = False  # into the queue, since it stopped when it was asked to
-        self._cancelled: threading.Event | None = None
+        self._stopping = stopping
+        self._cancelled: Signal | None = None
         self._log: JobLog | None = None
 
     @property
@@ -68,14 +81,19 @@ class Context:
         return self.producer.enqueue_many
 
     @property
-    def cancelled(self) -> threading.Event:
+    def cancelled(self) -> Signal:
         """Set when the job was asked to stop; a handler may wait on it."""
         # Made when it is first asked for: an event for each of many short jobs took a fifth of the worker's time.
         if self._cancelled is None:
             with _making_events:
                 if self._cancelled is None:
-                    self._cancelled = threading.Event()
+                    self._cancelled = Signal()
         return self._cancelled
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the worker stops; running jobs still have their `shutdown_timeout`."""
+        return self._stopping is not None and self._stopping.is_set()
 
     def check(self) -> None:
         """To be called now and then by a long handler.
@@ -86,6 +104,50 @@ class Context:
         """
         if self._cancelled is not None and self._cancelled.is_set():
             raise Cancelled("the job was asked to stop")
+
+    def check_idle(self) -> None:
+        """`check` for where a job only waits: a worker that stops does not wait for that, and puts the job back at once.
+
+        Raises:
+            JobTimeout: the time of this attempt is over.
+            Cancelled: the job was asked to stop, or the worker stops: then the attempt does not count.
+        """
+        self.check()
+        if self.stopping:
+            self.interrupt()
+            raise Cancelled("the worker stops")
+
+    def sleep(self, duration: timedelta | float) -> None:
+        """Waits, and ends at once when there is no point in waiting any longer.
+
+        Args:
+            duration: a timedelta, or seconds.
+
+        Raises:
+            JobTimeout: the time of this attempt is over.
+            Cancelled: the job was asked to stop, or the worker stops: then the job goes back into the queue, and the
+                attempt does not count.
+        """
+        seconds = in_seconds("duration", duration)
+        woken = threading.Event()
+        with self.waking(woken.set):
+            woken.wait(min(seconds, threading.TIMEOUT_MAX))
+            self.check_idle()
+
+    @contextmanager
+    def waking(self, wake: Callable[[], object], *, idle: bool = True) -> Iterator[None]:
+        """For executors: a block that waits for something else, and is woken when the job is to end.
+
+        `JobTimeout` is not raised in it from outside, and so leaves nothing half done: whoever is woken calls `check`.
+
+        Args:
+            wake: called, in another thread, when the job is asked to stop or its time is over; maybe more than once.
+            idle: whether the job only waits meanwhile, so that it is called also when the worker stops; then `check_idle`
+                is what to call.
+        """
+        stop = self._stopping.calling(wake) if idle and self._stopping is not None else nullcontext()
+        with self._shielded(), self.cancelled.calling(wake), stop:
+            yield
 
     @property
     def deadline(self) -> datetime | None:
@@ -149,6 +211,10 @@ class Context:
         """Asks the job to stop, for now: it goes back into the queue. From any thread."""
         self.interrupted = True
         self.cancelled.set()
+
+    def _shielded(self) -> AbstractContextManager[None]:
+        """A block in which nothing is raised from outside."""
+        return nullcontext()
 
     def blamed(self, error: BaseException) -> BaseException:
         """What the attempt failed with: once its time is over, an ordinary error is taken for a consequence of that."""

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypedDict, get_args
 
-from pgq_sync.entrypoints.executors import AbstractEntrypointExecutor, DatabaseRetry, EntrypointExecutorParameters
+from pgq_sync.entrypoints.database_retry import DatabaseRetry
+from pgq_sync.entrypoints.executors import AbstractEntrypointExecutor, EntrypointExecutorParameters
 from pgq_sync.models import Limit, LimitScope, OnFailure
 from pgq_sync.storage.intake import check_name
 

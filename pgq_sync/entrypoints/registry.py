@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pgq_sync.entrypoints.calls import Call, JobCall
-from pgq_sync.entrypoints.executors import (
-    AbstractEntrypointExecutor,
-    DatabaseRetry,
-    DatabaseRetryEntrypointExecutor,
-    EntrypointExecutor,
-    EntrypointExecutorParameters,
-)
+from pgq_sync.entrypoints.database_retry import DatabaseRetry, DatabaseRetryEntrypointExecutor
+from pgq_sync.entrypoints.executors import AbstractEntrypointExecutor, EntrypointExecutor, EntrypointExecutorParameters
 from pgq_sync.entrypoints.options import (
     CommonOptions,
     EntrypointOptions,
@@ -32,6 +28,8 @@ from pgq_sync.storage.declaring import check_schedule
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
+
+logger = logging.getLogger("pgq_sync.entrypoints")
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 MakeCall = Callable[[Callable[..., Any], bool | None], Call]  # of the function and its option accepts_context
@@ -139,6 +137,14 @@ class Registry:
         """What is scheduled."""
         return tuple(self._schedules)
 
+    def close(self) -> None:
+        """Has every executor let go of what it does not use."""
+        for name, entrypoint in self._entrypoints.items():
+            try:
+                entrypoint.executor.close()
+            except Exception:
+                logger.exception("the executor of entrypoint %r could not be closed", name)
+
     def _declare(self, name: str, make_call: MakeCall, options: CommonOptions) -> Callable[[Callable[..., Any]], None]:
         """Checks what is declared of an entrypoint; what comes back registers its function."""
         given = complete(options)
@@ -181,4 +187,4 @@ def _executor(
     executor = (factory or EntrypointExecutor)(parameters)
     if not isinstance(executor, AbstractEntrypointExecutor):
         raise TypeError(f"executor_factory of {parameters.name!r} returned {executor!r}, which is no AbstractEntrypointExecutor")
-    return DatabaseRetryEntrypointExecutor(parameters, retry, executor) if retry else executor
+    return DatabaseRetryEntrypointExecutor(parameters, policy=retry, inner=executor) if retry else executor

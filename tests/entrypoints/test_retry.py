@@ -57,6 +57,7 @@ def always_fails(job: Job) -> None:
         (DatabaseRetry(initial_delay=timedelta()), [0, 0, 0, 0, None]),
         (DatabaseRetry(stop=tenacity.stop_after_attempt(2)), [1, None, None, None, None]),
         (DatabaseRetry(stop=tenacity.stop_never, max_attempts=1), [1, 2, 4, 8, 16]),
+        (DatabaseRetry(stop=tenacity.stop_before_delay(5)), [1, 2, 4, None, None]),  # the wait counts, the job is new
         (DatabaseRetry(wait=tenacity.wait_fixed(7)), [7, 7, 7, 7, None]),
         (DatabaseRetry(wait=tenacity.wait_incrementing(start=1, increment=2)), [1, 3, 5, 7, None]),
         (DatabaseRetry(retry=tenacity.retry_if_exception_type(ValueError)), [1, 2, 4, 8, None]),
@@ -106,7 +107,8 @@ def test_a_policy_out_of_range_is_refused(field: str, value: Any) -> None:
     [
         ("max_attempts", "3"),
         ("backoff_multiplier", "2"),
-        *[(field, 5) for field in ("initial_delay", "max_delay", "jitter", "stop", "wait", "retry")],
+        *[(field, "5") for field in ("initial_delay", "max_delay", "jitter")],
+        *[(field, 5) for field in ("stop", "wait", "retry")],
         ("retry", ValueError),  # an exception where a strategy that tells exceptions apart is meant
     ],
 )

@@ -1,0 +1,88 @@
+"""Executors that users write, and what every executor may count on."""
+
+from __future__ import annotations
+
+import functools
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from pgq_sync import (
+    AbstractEntrypointExecutor,
+    Context,
+    DatabaseRetry,
+    DatabaseRetryEntrypointExecutor,
+    EntrypointExecutorParameters,
+    Job,
+    PgQueuer,
+    RetryWithBackoffEntrypointExecutor,
+)
+from tests.entrypoints.support import run_one
+
+
+class Noting(AbstractEntrypointExecutor):
+    """Calls the function, and notes what happens."""
+
+    def __init__(self, parameters: EntrypointExecutorParameters, notes: list[str], complaint: str = "") -> None:
+        super().__init__(parameters)
+        self._notes = notes
+        self._complaint = complaint
+
+    def execute(self, job: Job, context: Context) -> Any:
+        self._notes.append(f"runs {job.entrypoint}")
+        return self.parameters.call(job, context)
+
+    def close(self) -> None:
+        self._notes.append("closes")
+        if self._complaint:
+            raise RuntimeError(self._complaint)
+
+
+def test_an_executor_is_closed_after_the_last_job_of_each_worker(either: PgQueuer) -> None:
+    notes: list[str] = []
+    either.entrypoint("work", executor_factory=functools.partial(Noting, notes=notes))(lambda job: None)
+    for _ in range(2):
+        either.enqueue("work")
+        either.drain()
+    assert notes == 2 * ["runs work", "closes"]
+
+
+def test_those_around_another_one_close_it_too() -> None:
+    notes: list[str] = []
+    pgq = PgQueuer.in_memory()
+
+    def nested(parameters: EntrypointExecutorParameters) -> AbstractEntrypointExecutor:
+        return RetryWithBackoffEntrypointExecutor(parameters, inner=Noting(parameters, notes))
+
+    run_one(pgq, lambda job: None, executor_factory=nested, retry=DatabaseRetry())
+    assert notes == ["runs work", "closes"]
+
+
+def test_one_that_cannot_be_closed_keeps_no_other_from_it(caplog: pytest.LogCaptureFixture) -> None:
+    notes: list[str] = []
+    pgq = PgQueuer.in_memory()
+    for name in ("first", "second"):
+        factory = functools.partial(Noting, notes=notes, complaint=f"{name} is stuck")
+        pgq.entrypoint(name, executor_factory=factory)(lambda job: None)
+    pgq.drain()
+    assert notes == ["closes", "closes"]
+    assert "the executor of entrypoint 'second' could not be closed" in caplog.messages
+
+
+def test_a_policy_is_given_as_one_or_in_its_fields() -> None:
+    pgq = PgQueuer.in_memory()
+    factory = functools.partial(DatabaseRetryEntrypointExecutor, policy=DatabaseRetry(), max_attempts=3)
+    with pytest.raises(TypeError, match="there is a policy already: max_attempts cannot be given as well"):
+        pgq.entrypoint("work", executor_factory=factory)(lambda job: None)
+
+
+@pytest.mark.parametrize("duration", [0.5, timedelta(seconds=0.5)])
+def test_delays_of_a_policy_are_seconds_or_a_timedelta(either: PgQueuer, duration: Any) -> None:
+    def fails(job: Job) -> None:
+        raise ConnectionError
+
+    policy = DatabaseRetry(max_attempts=2, initial_delay=duration, max_delay=duration, jitter=0)
+    record = run_one(either, fails, retry=policy)
+    assert record.status == "queued"
+    assert timedelta(seconds=0.5) <= record.execute_after - record.created_at < timedelta(seconds=30)
