@@ -85,6 +85,11 @@ def complete(options: CommonOptions) -> EntrypointOptions:
         raise ValueError(f"retry={retry!r}: a DatabaseRetry is accepted")
     if (factory := given["executor_factory"]) is not None and not callable(factory):
         raise TypeError(f"executor_factory={factory!r}: a subclass of AbstractEntrypointExecutor is accepted")
+    if isinstance(factory, type) and not issubclass(factory, AbstractEntrypointExecutor):
+        raise TypeError(
+            f"executor_factory={factory!r}: a subclass of AbstractEntrypointExecutor is accepted; "
+            "an Executor of concurrent.futures as functools.partial(ProcessExecutor, pool=...)"
+        )
     if given["accepts_context"] not in (None, True, False):
         raise ValueError(f"accepts_context={given['accepts_context']!r}: True, False or None is accepted")
     return given

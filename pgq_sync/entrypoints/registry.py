@@ -19,6 +19,7 @@ from pgq_sync.entrypoints.options import (
     TaskOptions,
     complete,
     parameters,
+    refuse_unknown,
 )
 from pgq_sync.entrypoints.schedules import ScheduleCall
 from pgq_sync.entrypoints.signature import context_parameter, describe
@@ -33,6 +34,10 @@ logger = logging.getLogger("pgq_sync.entrypoints")
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 MakeCall = Callable[[Callable[..., Any], bool | None], Call]  # of the function and its option accepts_context
+
+# What the decorators take besides the options of an entrypoint; errors about unknown ones name these too.
+_OF_SCHEDULES = ("timezone", "on_missed", "clean_old", "jitter", "queue", "priority")
+_OF_JOBS = ("priority", "dedupe_key", "dedupe_until", "on_conflict")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +79,8 @@ class Registry:
 
     def entrypoint(self, name: str, **options: Unpack[EntrypointOptions]) -> Callable[[Handler], Handler]:
         """The decorator behind `PgQueuer.entrypoint`, which documents it."""
+        if callable(name):
+            raise TypeError(f"{describe(name)} has no name to be enqueued under: write @pgq.entrypoint('name')")
         register = self._declare(name, _with_context(JobCall), options)
 
         def decorate(func: Handler) -> Handler:
@@ -96,6 +103,7 @@ class Registry:
         **options: Unpack[HandlerOptions],
     ) -> Callable[[Handler], Handler]:
         """The decorator behind `PgQueuer.schedule`, which documents it."""
+        refuse_unknown(options, (*_OF_SCHEDULES, *HandlerOptions.__annotations__))
         new = check_schedule(
             name,
             expression,
@@ -130,6 +138,7 @@ class Registry:
         """Registers the function of a task, behind `PgQueuer.task`, which documents it."""
         if "accepts_context" in options:
             raise TypeError("a task takes its context as its first parameter, annotated Context: accepts_context is not for it")
+        refuse_unknown(options, (*_OF_JOBS, *TaskOptions.__annotations__))
         declared: TaskOptions = {"store_result": True, **options}
         self._declare(call.name, lambda *_: call, declared)(call.func)
 

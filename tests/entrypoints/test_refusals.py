@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -111,6 +112,16 @@ def test_what_cannot_be_called_at_all_is_refused() -> None:
 def test_an_executor_factory_that_cannot_be_called_is_refused_at_once() -> None:
     with pytest.raises(TypeError, match="executor_factory=3: a subclass of AbstractEntrypointExecutor is accepted"):
         PgQueuer.in_memory().entrypoint("probe", executor_factory=3)  # type: ignore[arg-type]
+
+
+def test_a_pool_in_place_of_an_executor_is_refused_and_told_the_way_out() -> None:
+    with pytest.raises(TypeError, match=r"executor_factory=<class .*ThreadPoolExecutor'>: .*partial\(ProcessExecutor, pool="):
+        PgQueuer.in_memory().entrypoint("probe", executor_factory=ThreadPoolExecutor)  # type: ignore[arg-type]
+
+
+def test_an_entrypoint_without_a_name_is_told_to_give_one() -> None:
+    with pytest.raises(TypeError, match=r"plain has no name to be enqueued under: write @pgq.entrypoint\('name'\)"):
+        PgQueuer.in_memory().entrypoint(plain)  # type: ignore[arg-type]
 
 
 def test_a_refused_function_leaves_the_name_free() -> None:

@@ -147,6 +147,23 @@ def test_an_unknown_option_is_refused_with_a_hint(option: str, hint: str) -> Non
         PgQueuer.in_memory().entrypoint("fetch", **options)
 
 
+@pytest.mark.parametrize(
+    ("option", "hint"), [("dedup_key", "mean 'dedupe_key'"), ("color", "known: priority, .*dedupe_key.*queue")]
+)
+def test_an_unknown_option_of_a_task_is_refused_with_those_of_its_jobs(option: str, hint: str) -> None:
+    options: dict[str, Any] = {option: 1}
+    with pytest.raises(TypeError, match=f"no option '{option}'.*{hint}") as refused:
+        PgQueuer.in_memory().task("fetch", **options)(handler)
+    assert "accepts_context" not in str(refused.value)
+
+
+@pytest.mark.parametrize(("option", "hint"), [("time_zone", "mean 'timezone'"), ("color", "known: timezone, on_missed.*queue")])
+def test_an_unknown_option_of_a_schedule_is_refused_with_those_of_schedules(option: str, hint: str) -> None:
+    options: dict[str, Any] = {option: 1}
+    with pytest.raises(TypeError, match=f"no option '{option}'.*{hint}"):
+        PgQueuer.in_memory().schedule("fetch", "@hourly", **options)
+
+
 def test_the_executor_is_called_in_place_of_the_function(either: PgQueuer) -> None:
     @either.entrypoint("fetch", executor_factory=Named, store_result=True)
     def never(job: Job) -> None:
