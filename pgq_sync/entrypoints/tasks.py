@@ -195,7 +195,10 @@ class BoundTask(Generic[P, Id]):
                     f"task {self._name!r}: item {index} is {call!r:.60}: a tuple of the arguments is accepted, as in "
                     "[(7,), ((8,), {'copy': True})]"
                 )
-            payload, key = self._bound(*_as_call(call))
+            try:
+                payload, key = self._bound(*_as_call(call))
+            except TypeError as error:
+                raise TypeError(f"item {index}: {error}") from error
             yield NewJob(entrypoint=self._name, payload=payload, dedupe_key=key, **self._each)
 
     def _bound(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[bytes, str | None]:

@@ -46,7 +46,7 @@ def test_a_call_that_the_function_would_not_take_is_refused(
 ) -> None:
     task: Any = either.task("receipt")(send_receipt)
     for enqueue in (task.enqueue, task.using(priority=1).enqueue, task.payload, lambda *a, **k: task.enqueue_many([(a, k)])):
-        with pytest.raises(TypeError, match=f"^task 'receipt': {complaint}$"):
+        with pytest.raises(TypeError, match=f"^(item 0: )?task 'receipt': {complaint}$"):
             enqueue(*args, **kwargs)
     assert either.jobs.count() == {}
 
@@ -115,7 +115,7 @@ def test_an_argument_that_would_not_come_back_is_refused_and_named(
     task = application.task("take")(annotated(annotation))
     with pytest.raises(TypeError, match=rf"(?s)^task 'take': argument .*{complaint}"):
         task.enqueue(value)
-    with pytest.raises(TypeError, match=rf"(?s)^task 'take': argument .*{complaint}"):
+    with pytest.raises(TypeError, match=rf"(?s)^item 0: task 'take': argument .*{complaint}"):
         task.enqueue_many([(value,)])
     assert application.jobs.count() == {}
 

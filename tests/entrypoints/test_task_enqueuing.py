@@ -99,6 +99,13 @@ def test_a_tuple_and_a_dict_are_always_arguments_and_keywords(either: PgQueuer) 
         task.enqueue_many([((1, 2), {"a": 3})])
 
 
+def test_an_item_whose_arguments_do_not_fit_is_named_by_its_index_and_nothing_is_enqueued(either: PgQueuer) -> None:
+    task = either.task("receipt")(send_receipt)
+    with pytest.raises(TypeError, match="item 2: task 'receipt': argument order_id"):
+        task.enqueue_many([(1,), (2,), ("three",)])
+    assert either.jobs.count() == {}
+
+
 @pytest.mark.parametrize("wrong", [7, "7", [7], {"order_id": 7}, None])
 def test_an_item_that_is_no_tuple_is_named_by_its_index_and_nothing_is_enqueued(either: PgQueuer, wrong: Any) -> None:
     task = either.task("receipt")(send_receipt)
