@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from pgq_sync.app import PgQueuer
+from pgq_sync.entrypoints.tasks import AnyTask
 from pgq_sync.errors import ConfigError
 
 
@@ -28,6 +29,8 @@ def application(target: str, arguments: Sequence[str]) -> Iterator[PgQueuer]:
         ConfigError: there is no such module or attribute, or it is nothing of the kind.
     """
     found = _find(target)
+    if isinstance(found, AnyTask):  # could be called, and would then be run
+        raise ConfigError(f"{target} is a task: a PgQueuer is needed, or a context manager for one")
     if not isinstance(found, PgQueuer) and callable(found):
         found = _call(target, found, list(arguments))
     elif arguments:

@@ -167,10 +167,7 @@ def next_(name: str | None, count: int, as_json: bool, embedded: str | None, **o
     if as_json:
         print_json([{"name": each.name, "expression": each.expression, "due_at": at} for at, each in found])
         return
-    rows = [
-        (f"{at:%Y-%m-%d %H:%M:%S %Z}", each.timezone, f"{max((at - now).total_seconds(), 0):.0f} s", each.name, each.expression)
-        for at, each in found
-    ]
+    rows = [(f"{at:%Y-%m-%d %H:%M:%S %Z}", each.timezone, age(at - now), each.name, each.expression) for at, each in found]
     print_table(("local time", "timezone", "in", "name", "expression"), rows)
 
 

@@ -200,7 +200,7 @@ def _problem(written: str, expression: str) -> str | None:
         return None if written in _ALIASES else f"the name {written!r} (at character 1) is unknown"
     fields = written.split()
     if len(fields) not in (5, 6):
-        return f"it has {len(fields)} fields"
+        return f"it has {len(fields)} field" + "s" * (len(fields) != 1)
     if bad := _bad_part(fields, expression):
         return bad
     try:

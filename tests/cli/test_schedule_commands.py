@@ -120,6 +120,8 @@ def test_the_coming_ticks_are_told_in_local_time(console: Console, pgq: PgQueuer
     for line in lines[1:]:
         assert re.fullmatch(r"\d{4}-\d\d-\d\d 09:00:00 \+0545", line[0])
         assert (line[1], line[3], line[4]) == ("Asia/Kathmandu", "cleanup", "0 9 * * *")
+        assert re.fullmatch(r"\d+ (s|min|h|d)", line[2])
+    assert re.fullmatch("[23] d", lines[3][2])  # in its largest unit
 
     done = console.run("schedules", "next", "-n", "30", "--json")
     assert "left out: broken (* * * * *): timezone='Mars' is unknown" in done.stderr

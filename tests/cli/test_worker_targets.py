@@ -75,6 +75,10 @@ def scoped_number():
 
 number = 7
 
+@pgq.task
+def task(arguments):
+    raise AssertionError("nobody asked for its work")
+
 def seven():
     return 7
 """
@@ -155,6 +159,7 @@ def test_a_context_manager_gets_arguments_too(shop: Console) -> None:
         ("factory:maek", "factory has no attribute 'maek'; it has make"),
         ("factory:xyzzy", "factory has no attribute 'xyzzy'"),
         ("factory:make", "factory:make: no entrypoint is registered: decorate functions with its entrypoint(...)"),
+        ("shop:task", "shop:task is a task: a PgQueuer is needed"),
         ("shop:number", "shop:number gave builtins.int: a PgQueuer is needed"),
         ("shop:seven", "shop:seven gave builtins.int: a PgQueuer is needed"),
         ("shop:scoped_number", "shop:scoped_number gave builtins.int: a PgQueuer is needed"),

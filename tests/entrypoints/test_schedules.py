@@ -62,7 +62,7 @@ def fire(pgq: PgQueuer, due_at: datetime = DUE) -> None:
         ("@reboot", "the name '@reboot' (at character 1) is unknown"),
         ("@every 5m", "the name '@every 5m' (at character 1) is unknown"),
         ("", "it has 0 fields"),
-        ("nonsense", "it has 1 fields"),
+        ("nonsense", "it has 1 field."),
         ("0 0 * *", "it has 4 fields"),
         pytest.param("0 0 1 1 * 0 2030", "it has 7 fields", id="seven fields"),
         pytest.param("0 0 30 2 *", "the time that it names never comes", id="a day that never comes"),
