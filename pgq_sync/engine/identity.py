@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import socket
 from collections.abc import Sequence
@@ -46,6 +47,16 @@ def identify(
         slots=settings.concurrency,
         liveness_limit=settings.liveness_limit,
     )
+
+
+def refuse_import() -> None:
+    """Raises RuntimeError where the script that started a process is being imported by it, and would do all of its work again."""
+    # As multiprocessing asks before a process that it starts may start others; nothing public tells.
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise RuntimeError(
+            "a worker is started by a process that only imports the script it was started from: in the script, put what "
+            "starts workers under if __name__ == '__main__':"
+        )
 
 
 def _served(registry: Registry, entrypoints: Sequence[str] | None) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from typing import Any
 from pgq_sync.engine.canceller import Canceller
 from pgq_sync.engine.completer import Completer
 from pgq_sync.engine.exit import stop_at_exit
-from pgq_sync.engine.identity import identify
+from pgq_sync.engine.identity import identify, refuse_import
 from pgq_sync.engine.keeper import Keeper
 from pgq_sync.engine.limits import declare_limits, local_limits
 from pgq_sync.engine.listener import Listener
@@ -132,6 +132,7 @@ class Worker:
             StoreUnavailable: the database cannot be reached.
             RuntimeError: the worker was started before; make a new one.
         """
+        refuse_import()
         if self._started:
             raise RuntimeError("a worker starts once: make a new one with pgq.worker()")
         if os.getpid() != self.info.pid:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from datetime import timedelta
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -34,6 +35,22 @@ def test_a_child_that_a_handler_forks_leaves_its_parents_worker_alone(dsn: str) 
     )
     done = subprocess.run([sys.executable, "-c", script, dsn], timeout=PATIENCE, capture_output=True, text=True, check=False)
     assert done.stdout.splitlines() == ["child", "['running']", "{'succeeded': 1}"], done.stderr
+
+
+def test_a_script_that_starts_workers_as_it_is_imported_is_told_where_to_put_that(dsn: str, tmp_path: Path) -> None:
+    script = tmp_path / "unguarded.py"
+    script.write_text(
+        "import functools, sys\n"
+        "from pgq_sync import PgQueuer, ProcessExecutor\n"
+        "pgq = PgQueuer.from_dsn(sys.argv[1])\n"
+        "@pgq.entrypoint('twice', executor_factory=functools.partial(ProcessExecutor, max_workers=1))\n"
+        "def twice(job): pass\n"
+        "pgq.enqueue('twice')\n"
+        "print(pgq.drain(entrypoints=['twice'], max_jobs=1).counts)\n"
+    )
+    done = subprocess.run([sys.executable, script, dsn], timeout=PATIENCE, capture_output=True, text=True, check=False)
+    assert done.stdout == "{'failed': 1}\n", done.stderr
+    assert "put what starts workers under if __name__ == '__main__':" in done.stderr
 
 
 def test_a_worker_whose_schema_goes_stops_all_the_same(pgq: PgQueuer) -> None:
