@@ -18,12 +18,12 @@ from psycopg_pool import ConnectionPool
 from pgq_sync.engine.watcher import CompletionWatcher, result_of
 from pgq_sync.engine.worker import Worker, WorkReport
 from pgq_sync.entrypoints.context import Context
-from pgq_sync.entrypoints.options import EntrypointOptions, HandlerOptions, TaskOptions
+from pgq_sync.entrypoints.options import EntrypointOptions, TaskOptions, TickOptions
 from pgq_sync.entrypoints.registry import Handler, Registry
 from pgq_sync.entrypoints.task_decorator import NoContext, R, TaskDecorator, check_job_options
 from pgq_sync.entrypoints.tasks import ContextTask, DedupeKey, P, Task
 from pgq_sync.errors import ConfigError
-from pgq_sync.models import Completion, DedupeUntil, OnMissed, QueueExecutionMode
+from pgq_sync.models import Completion, DedupeUntil, QueueExecutionMode
 from pgq_sync.settings import Settings
 from pgq_sync.storage.backend import Backend, Connect
 from pgq_sync.storage.clock import RowClock
@@ -239,19 +239,7 @@ class PgQueuer(Producer):
         )
         return declare if named else declare(name)
 
-    def schedule(
-        self,
-        name: str,
-        expression: str,
-        *,
-        timezone: str = "UTC",
-        on_missed: OnMissed = "once",
-        clean_old: bool = False,
-        jitter: timedelta | float | None = None,
-        queue: str = "default",
-        priority: int = 0,
-        **options: Unpack[HandlerOptions],
-    ) -> Callable[[Handler], Handler]:
+    def schedule(self, name: str, expression: str, **options: Unpack[TickOptions]) -> Callable[[Handler], Handler]:
         """Registers the decorated function to run at the times that a cron expression names.
 
         Each tick is an ordinary job, enqueued once over the whole fleet. The function takes the `Schedule`, and a
@@ -273,8 +261,7 @@ class PgQueuer(Producer):
             TypeError, ValueError: the expression or the time zone is not understood, a value cannot be used, or the name
                 is registered already.
         """
-        given: dict[str, Any] = {"on_missed": on_missed, "clean_old": clean_old, "jitter": jitter, "queue": queue}
-        return self.registry.schedule(name, expression, timezone=timezone, priority=priority, **given, **options)
+        return self.registry.schedule(name, expression, **options)
 
     def worker(
         self,

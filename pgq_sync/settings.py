@@ -170,6 +170,8 @@ def _check(name: str, value: Any, label: str, text: str | None = None) -> None:
         raise ConfigError(f"{label}={shown}: a whole number from {_LEAST.get(name, 1)} up is accepted")
     if base is timedelta and (value < timedelta() or (value == timedelta() and name not in _LEAST)):
         raise ConfigError(f"{label}={shown}: a positive duration is accepted")
+    if name == "misfire_grace" and value < _PROMPTLY:
+        raise ConfigError(f"{label}={shown}: a duration from 1 s up, in which ticks are fired anyway, is accepted")
     if name in _NAMES and not _NAMES[name][1](value):
         raise ConfigError(f"{label}={shown}: {_NAMES[name][0]} is accepted")
 
@@ -215,7 +217,8 @@ _NAMES: dict[str, tuple[str, Callable[[str], bool]]] = {
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _BOOLEANS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 _SECRET = ("dsn", "listen_dsn")
-_LEAST = {"max_stuck": 0, "max_rescues": 0, "shutdown_timeout": 0, "misfire_grace": 0}
+_LEAST = {"max_stuck": 0, "max_rescues": 0, "shutdown_timeout": 0}
+_PROMPTLY = timedelta(seconds=1)  # within which a schedule fires: with less grace every tick would count as missed
 _FORMS: dict[type, tuple[str, Callable[[str], Any]]] = {
     str: ("text", str),
     int: ("a whole number", int),

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypedDict, get_args
 
 from pgq_sync.entrypoints.database_retry import DatabaseRetry
 from pgq_sync.entrypoints.executors import AbstractEntrypointExecutor, EntrypointExecutorParameters
 from pgq_sync.models import Limit, LimitScope, OnFailure
-from pgq_sync.storage.intake import check_name
+from pgq_sync.storage.declaring import ScheduleOptions
+from pgq_sync.storage.intake import check_name, refuse_unknown
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -39,6 +39,12 @@ class HandlerOptions(CommonOptions, total=False):
     """The options of a function that gets its job or its tick."""
 
     accepts_context: bool | None
+
+
+class TickOptions(ScheduleOptions, HandlerOptions, total=False):
+    """The options of a scheduled function."""
+
+    clean_old: bool
 
 
 class TaskOptions(CommonOptions, total=False):
@@ -95,6 +101,17 @@ def complete(options: CommonOptions) -> EntrypointOptions:
     return given
 
 
+def parted(given: TickOptions) -> tuple[dict[str, Any], HandlerOptions]:
+    """The options of a schedule, and those of its function.
+
+    Raises:
+        TypeError: there is no such option.
+    """
+    refuse_unknown(given, TickOptions.__annotations__)
+    of_function: Any = {name: value for name, value in given.items() if name in HandlerOptions.__annotations__}
+    return {name: value for name, value in given.items() if name not in of_function}, of_function
+
+
 def parameters(name: str, **options: Unpack[EntrypointOptions]) -> dict[str, Any]:
     """What `EntrypointExecutorParameters` tell of an entrypoint that was declared with these complete options.
 
@@ -114,17 +131,6 @@ def parameters(name: str, **options: Unpack[EntrypointOptions]) -> dict[str, Any
             *(options["concurrency_limit"], options["requests_per_second"], options["burst"], options["limit_scope"])
         ),
     }
-
-
-def refuse_unknown(options: Iterable[str], known: Iterable[str]) -> None:
-    """Raises TypeError for the first of `options` that is not `known`."""
-    names = list(known)
-    for option in options:
-        if option not in names:
-            close = difflib.get_close_matches(option, names, n=1)
-            raise TypeError(
-                f"there is no option {option!r}; " + (f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names)}")
-            )
 
 
 def check_limit(concurrency_limit: Any, requests_per_second: Any, burst: Any, limit_scope: Any) -> Limit | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pgq_sync.entrypoints.calls import Call, JobCall
@@ -15,17 +14,18 @@ from pgq_sync.entrypoints.options import (
     CommonOptions,
     EntrypointOptions,
     ExecutorFactory,
-    HandlerOptions,
     TaskOptions,
+    TickOptions,
     complete,
     parameters,
-    refuse_unknown,
+    parted,
 )
 from pgq_sync.entrypoints.schedules import ScheduleCall
 from pgq_sync.entrypoints.signature import context_parameter, describe
 from pgq_sync.entrypoints.task_calls import TaskCall
-from pgq_sync.models import DeclaredSchedule, Limit, OnMissed
+from pgq_sync.models import DeclaredSchedule, Limit
 from pgq_sync.storage.declaring import check_schedule
+from pgq_sync.storage.intake import refuse_unknown
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -35,8 +35,7 @@ logger = logging.getLogger("pgq_sync.entrypoints")
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 MakeCall = Callable[[Callable[..., Any], bool | None], Call]  # of the function and its option accepts_context
 
-# What the decorators take besides the options of an entrypoint; errors about unknown ones name these too.
-_OF_SCHEDULES = ("timezone", "on_missed", "clean_old", "jitter", "queue", "priority")
+# What the decorator of tasks takes besides the options of an entrypoint; errors about unknown ones name these too.
 _OF_JOBS = ("priority", "dedupe_key", "dedupe_until", "on_conflict")
 
 
@@ -89,31 +88,10 @@ class Registry:
 
         return decorate
 
-    def schedule(
-        self,
-        name: str,
-        expression: str,
-        *,
-        timezone: str = "UTC",
-        on_missed: OnMissed = "once",
-        clean_old: bool = False,
-        jitter: timedelta | float | None = None,
-        queue: str = "default",
-        priority: int = 0,
-        **options: Unpack[HandlerOptions],
-    ) -> Callable[[Handler], Handler]:
+    def schedule(self, name: str, expression: str, **given: Unpack[TickOptions]) -> Callable[[Handler], Handler]:
         """The decorator behind `PgQueuer.schedule`, which documents it."""
-        refuse_unknown(options, (*_OF_SCHEDULES, *HandlerOptions.__annotations__))
-        new = check_schedule(
-            name,
-            expression,
-            timezone=timezone,
-            on_missed=on_missed,
-            clean_old=clean_old,
-            jitter=jitter,
-            queue=queue,
-            priority=priority,
-        )
+        own, options = parted(given)
+        new = check_schedule(name, expression, **own)
         if not self._expressions(name):
             self._declare(name, _with_context(ScheduleCall), options)  # whatever is wrong is told at once
 

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypedDict, TypeVar, cast, overload
 
 from pgq_sync.entrypoints.context import Context
-from pgq_sync.entrypoints.options import refuse_unknown
 from pgq_sync.entrypoints.task_calls import TaskCall
 from pgq_sync.models import DedupeUntil, JobId, NewJob
+from pgq_sync.storage.intake import refuse_unknown
 from pgq_sync.storage.producer import Producer
 from pgq_sync.storage.store import OWN
 

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import math
 from datetime import timedelta
-from typing import Any, get_args
+from typing import Any, TypedDict, get_args
 
 from pgq_sync.models import DeclaredSchedule, NewJob, OnMissed, Payload
 from pgq_sync.storage import cron
 from pgq_sync.storage.intake import check, check_name, check_priority
 
 _LONGEST_JITTER = timedelta(days=365)
+
+
+class ScheduleOptions(TypedDict, total=False):
+    """What may be said of a schedule wherever it is declared; `PgQueuer.schedule` documents it."""
+
+    timezone: str
+    on_missed: OnMissed
+    jitter: timedelta | float | None
+    queue: str
+    priority: int
 
 
 def check_schedule(

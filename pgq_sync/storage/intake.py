@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, get_args
@@ -203,3 +204,14 @@ def _encodable(text: str) -> bool:
 
 def _short(text: str) -> str:
     return repr(text if len(text) <= 60 else text[:60] + "...")
+
+
+def refuse_unknown(options: Iterable[str], known: Iterable[str]) -> None:
+    """Raises TypeError for the first of `options` that is not `known`."""
+    names = list(known)
+    for option in options:
+        if option not in names:
+            close = difflib.get_close_matches(option, names, n=1)
+            raise TypeError(
+                f"there is no option {option!r}; " + (f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names)}")
+            )

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
-from datetime import timedelta
+from typing import TYPE_CHECKING
 
-from pgq_sync.models import JobId, OnMissed, Payload, ScheduleRecord
+from pgq_sync.models import JobId, Payload, ScheduleRecord
 from pgq_sync.storage import cron
-from pgq_sync.storage.declaring import check_schedule
-from pgq_sync.storage.intake import check_name
+from pgq_sync.storage.declaring import ScheduleOptions, check_schedule
+from pgq_sync.storage.intake import check_name, refuse_unknown
 from pgq_sync.storage.store import Schedules
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 Records = list[ScheduleRecord]
 Names = list[str]
@@ -45,13 +48,9 @@ class ScheduleBook:
         name: str,
         expression: str,
         *,
-        timezone: str = "UTC",
-        on_missed: OnMissed = "once",
-        jitter: timedelta | float | None = None,
-        queue: str = "default",
-        priority: int = 0,
         entrypoint: str | None = None,
         payload: Payload = None,
+        **options: Unpack[ScheduleOptions],
     ) -> ScheduleRecord:
         """Adds a schedule, or changes the one that has this name and this expression.
 
@@ -59,7 +58,7 @@ class ScheduleBook:
 
         Args:
             name: of the schedule.
-            expression, timezone, on_missed, jitter, queue, priority: as of `PgQueuer.schedule`.
+            expression: as of `PgQueuer.schedule`, and so the options: timezone, on_missed, jitter, queue, priority.
             entrypoint: whose ordinary jobs its ticks are; by default the one of the schedule's name.
             payload: of each of these jobs.
 
@@ -70,17 +69,9 @@ class ScheduleBook:
             TypeError, ValueError: a value cannot be used; the message names it and what is accepted.
             PayloadTooLarge: the payload is larger than the setting `max_payload`.
         """
+        refuse_unknown(options, ScheduleOptions.__annotations__)
         schedule = check_schedule(
-            name,
-            expression,
-            timezone=timezone,
-            on_missed=on_missed,
-            jitter=jitter,
-            queue=queue,
-            priority=priority,
-            entrypoint=entrypoint,
-            payload=payload,
-            max_payload=self._max_payload(),
+            name, expression, entrypoint=entrypoint, payload=payload, max_payload=self._max_payload(), **options
         )
         return self._schedules.put(schedule)
 

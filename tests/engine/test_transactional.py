@@ -306,19 +306,22 @@ def test_a_connection_that_a_timeout_has_met_is_not_used_again(pgq: PgQueuer, ef
     """Its cancel request may still be on the way, and would hit another job's statement."""
     pids: list[int] = []
 
-    @pgq.entrypoint("work", transactional=True, timeout=0.1)
-    def in_time_or_not(job: Job, context: Context) -> None:
+    def in_time(job: Job, context: Context) -> None:
         pids.append(context.connection.info.backend_pid)
         work(job, context)
-        if job.payload == b"late":
-            try:
-                while True:
-                    time.sleep(0.001)  # bytecode now and then, until it is interrupted
-            except JobTimeout:
-                return
 
-    for payload in (b"early", b"early", b"late", b"early"):
-        pgq.enqueue("work", payload)
+    def late(job: Job, context: Context) -> None:
+        in_time(job, context)
+        try:
+            while True:
+                time.sleep(0.001)  # bytecode now and then, until it is interrupted
+        except JobTimeout:
+            return
+
+    pgq.entrypoint("in time", transactional=True, timeout=PATIENCE)(in_time)
+    pgq.entrypoint("late", transactional=True, timeout=1)(late)
+    for number, entrypoint in enumerate(("in time", "in time", "late", "in time")):
+        pgq.enqueue(entrypoint, priority=-number)
     counts = pgq.drain(concurrency=1).counts
 
     assert pids[0] == pids[1] == pids[2] != pids[3]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -157,11 +157,22 @@ def test_an_unknown_option_of_a_task_is_refused_with_those_of_its_jobs(option: s
     assert "accepts_context" not in str(refused.value)
 
 
-@pytest.mark.parametrize(("option", "hint"), [("time_zone", "mean 'timezone'"), ("color", "known: timezone, on_missed.*queue")])
-def test_an_unknown_option_of_a_schedule_is_refused_with_those_of_schedules(option: str, hint: str) -> None:
-    options: dict[str, Any] = {option: 1}
-    with pytest.raises(TypeError, match=f"no option '{option}'.*{hint}"):
-        PgQueuer.in_memory().schedule("fetch", "@hourly", **options)
+@pytest.mark.parametrize(
+    ("option", "hint"), [("timezon", "did you mean 'timezone'"), ("payload", "known: timezone, "), ("max_payload", "known: ")]
+)
+def test_an_option_that_schedules_do_not_have_is_refused(option: str, hint: str) -> None:
+    pgq, options = PgQueuer.in_memory(), cast(Any, {option: 1})
+    with pytest.raises(TypeError, match=f"no option '{option}'; .*{hint}"):
+        pgq.schedule("fetch", "* * * * *", **options)
+    assert pgq.registry.names() == ()
+
+
+@pytest.mark.parametrize("option", ["clean_old", "max_payload", "timeout"])
+def test_an_option_that_schedules_at_run_time_do_not_have_is_refused(option: str) -> None:
+    pgq, options = PgQueuer.in_memory(), cast(Any, {option: 1})
+    with pytest.raises(TypeError, match=f"no option '{option}'; "):
+        pgq.schedules.add("fetch", "* * * * *", **options)
+    assert pgq.schedules.list() == []
 
 
 def test_the_executor_is_called_in_place_of_the_function(either: PgQueuer) -> None:
