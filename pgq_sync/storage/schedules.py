@@ -56,6 +56,7 @@ class PostgresSchedules:
         replaced: list[ScheduleRecord] = []
         if any(each.clean_old for each in schedules):
             params = {"name": schedules[0].name, "expressions": [each.expression for each in schedules]}
+            session.run(self._sql["lock_schedules"], params)  # a statement apart, so that the next sees what was waited for
             replaced = [_record(row) for row in session.run(self._sql["replace_schedules"], params)]
         rows = [new_row(schedule, replaced, now) for schedule in schedules]
         changed = [session.run(self._sql["declare_schedule"], _params(row)) for row in rows]

@@ -20,6 +20,11 @@ where (known.timezone, known.entrypoint, known.queue, known.priority, known.payl
                         excluded.on_missed, excluded.jitter)
 returning 1
 
+-- name: lock_schedules
+-- Locks what there is of a name, in one order: of two workers that each remove what the other one declares, the second
+-- waits here, and not in the midst of its changes while the first waits for it.
+select 1 from {schedule} where name = %(name)s::text order by expression for update
+
 -- name: replace_schedules
 -- Removes the expressions of a name that are not among the given ones, and tells how they stood.
 delete from {schedule}

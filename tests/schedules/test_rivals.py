@@ -1,0 +1,58 @@
+"""Two who change the same schedules at once: one waits for the other, and neither fails."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+
+import psycopg
+
+from pgq_sync import PgQueuer, Schedule, Settings
+from tests.storage.support import query, waiting
+from tests.waiting import PATIENCE, wait_until
+
+OLD = ("1 * * * *", "2 * * * *", "3 * * * *")
+GATE = """
+    create function gate() returns trigger language plpgsql as
+    $$ begin perform pg_advisory_xact_lock_shared(4711); return null; end $$;
+    create trigger gate after update or delete on pgq_schedule for each row execute function gate()
+"""
+
+
+@contextmanager
+def at_the_first_row(dsn: str, *rivals: Callable[[], object]) -> Iterator[None]:
+    """Has rivals go on only once each of them has changed a row, or waits for another one."""
+    with closing(psycopg.connect(dsn, autocommit=True)) as keeper, ThreadPoolExecutor(len(rivals)) as threads:
+        keeper.execute(GATE)
+        keeper.execute("select pg_advisory_lock(4711)")
+        doing = [threads.submit(rival) for rival in rivals]
+        wait_until(lambda: waiting(dsn) == len(rivals))
+        keeper.execute("select pg_advisory_unlock(4711)")
+        for each in doing:
+            each.result(PATIENCE)
+        yield
+        keeper.execute("drop function gate() cascade")
+
+
+def version(dsn: str, *expressions: str) -> PgQueuer:
+    pgq = PgQueuer.from_dsn(dsn, settings=Settings())
+    for expression in expressions:
+        pgq.schedule("cleanup", expression, clean_old=True)(nothing)
+    return pgq
+
+
+def nothing(schedule: Schedule) -> None: ...
+
+
+def declare(pgq: PgQueuer) -> None:
+    pgq.store.schedules.declare(pgq.registry.schedules())
+
+
+def test_workers_of_two_versions_that_clean_up_start_at_once(dsn: str) -> None:
+    with version(dsn, *OLD) as before, version(dsn, OLD[0]) as one, version(dsn, *OLD[1:]) as another:
+        declare(before)
+        with at_the_first_row(dsn, lambda: declare(one), lambda: declare(another)):
+            left = [row[0] for row in query(dsn, "select expression from pgq_schedule order by expression")]
+
+    assert left in ([OLD[0]], list(OLD[1:]))
