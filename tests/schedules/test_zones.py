@@ -51,6 +51,8 @@ CASES = [
     ("Pacific/Apia", "0 */12 * * *", "2011-12-29 11:00", "2011-12-30 23:00", ["29 22:00", "30 10:00", "30 22:00"]),
     # Where the next tick is many changes away.
     (BERLIN, "0 * 29 2 *", "2026-01-15 00:00", "2028-02-29 00:30", ["28 23:00", "29 00:00"]),
+    # Where summer comes and goes between two ticks: on 1 November 2026 at 05:00 UTC it is 01:00, and then 00:00 again.
+    ("America/Havana", "30 * 1 11 *", "2026-01-15 00:00", "2026-11-01 06:40", ["01 04:30", "01 05:30", "01 06:30"]),
 ]
 
 
