@@ -80,8 +80,11 @@ class MemorySchedules:
             return self._rows(name)
 
     def put(self, schedule: DeclaredSchedule) -> ScheduleRecord:
-        self.declare([schedule])
-        return self._state.schedules[schedule.name, schedule.expression]
+        with self._state.lock:
+            self._declare([schedule], self._state.now())
+            made = self._state.schedules[schedule.name, schedule.expression]
+        self._state.wake_schedulers()
+        return made
 
     def pause(self, name: str, expressions: Sequence[str]) -> int:
         def change(row: ScheduleRecord) -> ScheduleRecord:

@@ -9,7 +9,8 @@ from contextlib import closing, contextmanager
 import psycopg
 
 from pgq_sync import PgQueuer, Schedule, Settings
-from tests.storage.support import query, waiting
+from pgq_sync.engine.limits import LocalLimits
+from tests.storage.support import POLL_INTERVAL, query, waiting, worker
 from tests.waiting import PATIENCE, wait_until
 
 OLD = ("1 * * * *", "2 * * * *", "3 * * * *")
@@ -56,3 +57,11 @@ def test_workers_of_two_versions_that_clean_up_start_at_once(dsn: str) -> None:
             left = [row[0] for row in query(dsn, "select expression from pgq_schedule order by expression")]
 
     assert left in ([OLD[0]], list(OLD[1:]))
+
+
+def test_in_memory_a_schedule_that_is_removed_at_once_was_added_all_the_same() -> None:
+    pgq = PgQueuer.in_memory(settings=Settings())
+    limits, heard = LocalLimits({}), lambda: pgq.schedules.remove("cleanup") if pgq.schedules.list() else None
+    with pgq.store.claimer(worker("cleanup"), POLL_INTERVAL, limits, lambda: None, heard):
+        assert pgq.schedules.add("cleanup", "@daily").name == "cleanup"
+    assert pgq.schedules.list() == []
