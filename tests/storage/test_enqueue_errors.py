@@ -205,6 +205,12 @@ def test_the_table_refuses_a_status_that_nobody_would_ever_look_at(dsn: str) -> 
         query(dsn, "insert into pgq_job (entrypoint, status) values ('work', 'Queued')")
 
 
+@pytest.mark.parametrize("created_at", ["-infinity", "infinity", "12000-01-01 00:00+00"])
+def test_the_table_refuses_a_created_at_that_no_worker_could_read(dsn: str, created_at: str) -> None:
+    with pytest.raises(psycopg.errors.CheckViolation):
+        query(dsn, "insert into pgq_job (entrypoint, created_at) values ('work', %s)", [created_at])
+
+
 @pytest.mark.parametrize("case", BREAKS_WORKERS)
 def test_the_table_itself_refuses_what_would_break_a_worker(dsn: str, case: str) -> None:
     given, error = RAW[case]

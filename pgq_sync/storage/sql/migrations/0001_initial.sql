@@ -27,7 +27,8 @@ create table {job} (
     -- Clients cannot represent infinity, nor a year of five digits; a status of another name nobody would ever look at.
     constraint {job_check} check (
         status in ('queued', 'running', 'held')
-        and execute_after between '0001-01-02 00:00:00+00' and '9999-12-30 00:00:00+00'
+        and least(execute_after, created_at) >= '0001-01-02 00:00:00+00'
+        and greatest(execute_after, created_at) <= '9999-12-30 00:00:00+00'
     )
 );
 
