@@ -98,6 +98,13 @@ def test_of_all_that_was_missed_a_thousand_are_enqueued_at_a_time(timed: Timed) 
     assert timed.dues() == [START + (each + 1) * SECOND for each in range(2500)]
 
 
+def test_several_schedules_share_the_jobs_of_a_transaction(timed: Timed) -> None:
+    for name in ("a", "b", "c"):
+        timed.deploy(("* * * * *", {"on_missed": "all"}), name=name)
+    timed.now = START + 600 * MINUTE
+    assert [(timed.tick("a", "b", "c"), len(timed.jobs())) for _ in range(2)] == [(0, 1000), (60, 1800)]
+
+
 def test_more_schedules_than_fire_at_once_all_fire(timed: Timed) -> None:
     timed.deploy(*((f"* * * * * {second}", {"on_missed": "all"}) for second in range(0, 60, 20)))
     timed.now = START + 400 * MINUTE

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import timedelta
 from functools import partial
@@ -14,12 +14,12 @@ import psycopg
 import pytest
 
 from pgq_sync import CompletionWatcher, NewJob, PgQueuer, Settings
-from pgq_sync.models import Claim, Outcome, Settlement
+from pgq_sync.models import Claim, JobId, Outcome, Settlement
 from pgq_sync.storage.connections import OwnPool, connect
 from pgq_sync.storage.names import Names
 from pgq_sync.storage.postgres import PostgresStore
 from pgq_sync.storage.waker import Waker
-from tests.storage.support import MovableClock, hand, query
+from tests.storage.support import MovableClock, ended, hand, query
 from tests.storage.test_plans import OneConnection
 from tests.waiting import PATIENCE, wait_until
 
@@ -159,3 +159,38 @@ def test_only_ends_of_watched_jobs_are_told_once_a_statement_and_to_no_worker(pg
         assert query(dsn, "select count(*) from pgq_watch") == [(0,)]
     assert watchers == [f'["ended", [{ids[2]}, {ids[3]}, {ids[4]}]]']
     assert workers == []
+
+
+ENDS: dict[str, tuple[str, Callable[[PgQueuer, JobId], object]]] = {
+    "held": ("queued", lambda pgq, job_id: settle(pgq, "held")),
+    "failed": ("queued", lambda pgq, job_id: settle(pgq, "failed")),
+    "cancelled": ("queued", lambda pgq, job_id: pgq.jobs.cancel([job_id])),
+    "deleted": ("queued", lambda pgq, job_id: pgq.jobs.delete([job_id])),
+    "purged": ("queued", lambda pgq, job_id: pgq.jobs.purge()),
+    "removed": ("failed", lambda pgq, job_id: pgq.jobs.delete([job_id])),
+    "purged from history": ("failed", lambda pgq, job_id: pgq.jobs.purge(status="failed")),
+}
+
+
+def settle(pgq: PgQueuer, status: str) -> None:
+    with hand(pgq.store, "work") as one:
+        one.settle(one.claim(), status)
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_every_end_is_told(pgq: PgQueuer, dsn: str, end: str) -> None:
+    """A watcher that looks now and then would find them all; it is to learn of them at once."""
+    status, act = ENDS[end]
+    job_id = pgq.enqueue("work") if status == "queued" else ended(pgq, status)
+    query(dsn, "insert into pgq_watch (job_id, watcher_id) values (%s, gen_random_uuid())", [job_id])
+    with listening(dsn, Names().channel + "_ended") as watchers:
+        act(pgq, job_id)
+    assert watchers == [f'["{"removed" if status == "failed" else "ended"}", [{job_id}]]']
+
+
+def test_an_attempt_that_is_tried_again_is_no_end(pgq: PgQueuer, dsn: str) -> None:
+    job_id = pgq.enqueue("work")
+    query(dsn, "insert into pgq_watch (job_id, watcher_id) values (%s, gen_random_uuid())", [job_id])
+    with listening(dsn, Names().channel + "_ended") as watchers:
+        settle(pgq, "retried")
+    assert watchers == []
