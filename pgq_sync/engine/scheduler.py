@@ -9,7 +9,7 @@ from pgq_sync.entrypoints.registry import Registry
 from pgq_sync.errors import StoreUnavailable
 from pgq_sync.models import WorkerInfo
 from pgq_sync.settings import Settings
-from pgq_sync.storage.store import Schedules
+from pgq_sync.storage.scheduling import Schedules
 
 logger = logging.getLogger("pgq_sync.engine")
 

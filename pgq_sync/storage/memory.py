@@ -6,7 +6,6 @@ One lock guards everything; public methods take it, those with an underscore exp
 from __future__ import annotations
 
 import dataclasses
-import heapq
 import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -30,8 +29,7 @@ from pgq_sync.models import (
 )
 from pgq_sync.storage.claiming import LocalLimits
 from pgq_sync.storage.intake import CheckedJob
-from pgq_sync.storage.lanes import serving
-from pgq_sync.storage.memory_claimer import MemoryClaimer
+from pgq_sync.storage.memory_claimer import MemoryClaimer, claim_next
 from pgq_sync.storage.memory_limits import MemoryLimits
 from pgq_sync.storage.memory_operations import MemoryOperations
 from pgq_sync.storage.memory_rows import UNCLAIMED, MemoryRow, new_row
@@ -170,16 +168,7 @@ class MemoryStore:
                 self._state.claimers.remove(claimer)
 
     def claim_next(self, worker: WorkerInfo) -> Claim | None:
-        serves = serving(worker.queues, worker.entrypoints)
-        with self._state.lock:
-            now, lanes = self._state.now(), self._state.lanes
-            served = [lane for lane in lanes if serves(*lane[:2]) and not self._state.paused(lane[1], lane[0])]
-            due = {lane: job_id for lane in served if (job_id := self._state.first_due(lane, now)) is not None}
-            if not due:
-                return None
-            first = min(due, key=lambda lane: (-lane[2], lanes[lane][0]))
-            heapq.heappop(lanes[first])
-            return self._state.claim(due[first], worker.worker_id, self._state.next_fence(), now)
+        return claim_next(self._state, worker)
 
     def sheltered(self) -> AbstractContextManager[None]:
         return nullcontext()

@@ -184,3 +184,17 @@ def _next_token(row: LimitRow, now: datetime) -> float | None:
     if tokens is None or row.requests_per_second is None or tokens >= 1:
         return None
     return (1 - tokens) / row.requests_per_second
+
+
+def claim_next(state: MemoryState, worker: WorkerInfo) -> Claim | None:
+    """The claim of the job that comes first, as `Jobs.claim_next` documents it."""
+    serves = serving(worker.queues, worker.entrypoints)
+    with state.lock:
+        now, lanes = state.now(), state.lanes
+        served = [lane for lane in lanes if serves(*lane[:2]) and not state.paused(lane[1], lane[0])]
+        due = {lane: job_id for lane in served if (job_id := state.first_due(lane, now)) is not None}
+        if not due:
+            return None
+        first = min(due, key=lambda lane: (-lane[2], lanes[lane][0]))
+        heapq.heappop(lanes[first])
+        return state.claim(due[first], worker.worker_id, state.next_fence(), now)

@@ -26,14 +26,13 @@ from pgq_sync.storage.operations import PostgresOperations
 from pgq_sync.storage.rights import rights_told
 from pgq_sync.storage.schedules import PostgresSchedules
 from pgq_sync.storage.schema import Schema
+from pgq_sync.storage.settling import FINISHING, expected, finished, returned
 from pgq_sync.storage.statements import statements
 from pgq_sync.storage.store import OWN, Clock, HandlerTransaction, database_clock, unheard
 from pgq_sync.storage.transactions import Lend, PostgresTransaction
 from pgq_sync.storage.turns import claim_next
 from pgq_sync.storage.waker import Waker
 from pgq_sync.storage.watches import PostgresLookout
-
-_FINISHING = ("succeeded", "failed", "cancelled")
 
 
 class PostgresStore:
@@ -126,7 +125,7 @@ class PostgresStore:
         session = PsycopgSession(connection, prepare=False) if own else bind(connection)
         worker_id = settlement.claim.job.worker_id
         claims = self._claims(worker_id, [settlement])
-        return bool(session.run(self._sql["hold"], claims) and session.run(self._sql["finish"], claims | _finish([settlement])))
+        return bool(session.run(self._sql["hold"], claims) and session.run(self._sql["finish"], claims | finished([settlement])))
 
     def _have_partition(self) -> None:
         """Once a day: a finish that found no partition of history would cost a handler its transaction."""
@@ -174,15 +173,15 @@ class PostgresStore:
             session.run(self._sql["maintain"], {"now": self._clock(), "retention": None})
 
     def _settle(self, worker_id: UUID, settlements: Sequence[Settlement], again: bool) -> Settled:
-        finishing = [each for each in settlements if each.outcome.status in _FINISHING]
-        returning = [each for each in settlements if each.outcome.status not in _FINISHING]
+        finishing = [each for each in settlements if each.outcome.status in FINISHING]
+        returning = [each for each in settlements if each.outcome.status not in FINISHING]
         ids: set[JobId] = set()
         with self._translated, self._connections.session() as session:
             if finishing:
-                rows = session.run(self._sql["finish"], self._claims(worker_id, finishing) | _finish(finishing))
+                rows = session.run(self._sql["finish"], self._claims(worker_id, finishing) | finished(finishing))
                 ids |= {row[0] for row in rows}
             if returning:
-                rows = session.run(self._sql["put_back"], self._claims(worker_id, returning) | _put_back(returning))
+                rows = session.run(self._sql["put_back"], self._claims(worker_id, returning) | returned(returning))
                 ids |= {row[0] for row in rows}
             missing = [each for each in settlements if each.claim.job.id not in ids]
             return self._sort_out(session, worker_id, settlements, missing, again) if missing else Settled(written=settlements)
@@ -195,7 +194,7 @@ class PostgresStore:
         blocked = {row[0] for row in session.run(self._sql["still_running"], claims)}
         before = {row[0] for row in session.run(self._sql["in_history"], claims)}
         if again:
-            before |= {row[0] for row in session.run(self._sql["written_before"], claims | _expected(missing))}
+            before |= {row[0] for row in session.run(self._sql["written_before"], claims | expected(missing))}
         lost = {each.claim.job.id for each in missing} - blocked - before
         return Settled(
             written=[each for each in settlements if each.claim.job.id not in blocked | lost],
@@ -278,33 +277,6 @@ class PostgresStore:
             "state": worker.state,
             "liveness_limit": worker.liveness_limit.total_seconds(),
         }
-
-
-def _finish(finishing: Sequence[Settlement]) -> dict[str, Any]:
-    return {
-        "statuses": [each.outcome.status for each in finishing],
-        "results": [each.outcome.result for each in finishing],
-        "errors": [each.outcome.error for each in finishing],
-        "keep": [each.outcome.keep for each in finishing],
-    }
-
-
-def _expected(missing: Sequence[Settlement]) -> dict[str, Any]:
-    return {
-        "rescues": [each.claim.rescues for each in missing],
-        "finished": [each.outcome.status in _FINISHING for each in missing],
-    }
-
-
-def _put_back(returning: Sequence[Settlement]) -> dict[str, Any]:
-    return {
-        "statuses": ["held" if each.outcome.status == "held" else "queued" for each in returning],
-        "delays": [each.outcome.delay.total_seconds() if each.outcome.status == "retried" else None for each in returning],
-        "errors": [each.outcome.error for each in returning],
-        "attempts": [
-            int(each.outcome.status == "released" or not each.outcome.counted) for each in returning
-        ],  # to be taken back
-    }
 
 
 def _worker_info(row: Row) -> WorkerInfo:

@@ -10,7 +10,7 @@ from pgq_sync.models import JobId, Payload, ScheduleRecord
 from pgq_sync.storage import cron
 from pgq_sync.storage.declaring import ScheduleOptions, check_schedule
 from pgq_sync.storage.intake import check_name, refuse_unknown
-from pgq_sync.storage.store import Schedules
+from pgq_sync.storage.scheduling import Schedules
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

@@ -61,7 +61,11 @@ def test_workers_of_two_versions_that_clean_up_start_at_once(dsn: str) -> None:
 
 def test_in_memory_a_schedule_that_is_removed_at_once_was_added_all_the_same() -> None:
     pgq = PgQueuer.in_memory(settings=Settings())
-    limits, heard = LocalLimits({}), lambda: pgq.schedules.remove("cleanup") if pgq.schedules.list() else None
-    with pgq.store.claimer(worker("cleanup"), POLL_INTERVAL, limits, lambda: None, heard):
+
+    def remove() -> None:
+        if pgq.schedules.list():
+            pgq.schedules.remove("cleanup")
+
+    with pgq.store.claimer(worker("cleanup"), POLL_INTERVAL, LocalLimits({}), lambda: None, remove):
         assert pgq.schedules.add("cleanup", "@daily").name == "cleanup"
     assert pgq.schedules.list() == []
