@@ -65,22 +65,20 @@ def sessions(dsn: str) -> int:
     return int(query(dsn, SESSIONS)[0][0])
 
 
+@pytest.mark.alone  # it looks some ten times a second, however slowly they end
 def test_ten_thousand_jobs_that_end_in_many_small_batches_take_few_statements(pgq: PgQueuer, statements: list[bytes]) -> None:
     ids = pgq.enqueue_many(NewJob(entrypoint="work") for _ in range(10_000))
     with CompletionWatcher(pgq) as watcher, hand(pgq.store, "work") as one:
         futures = [watcher.watch(job_id) for job_id in ids]
         watched(pgq, *ids)
         claims = one.claim(10_000)
-        began = time.monotonic()
         for start in range(0, 10_000, 25):
             one.settle(claims[start : start + 25])
         done, pending = concurrent.futures.wait(futures, PATIENCE)
-        seconds = time.monotonic() - began
     assert not pending
     assert {future.result().job_id for future in done} == set(ids)
     assert {future.result().status for future in done} == {"succeeded"}
-    # However slowly they end, it looks some ten times a second.
-    assert len(statements) < max(100, 25 * seconds)
+    assert len(statements) < 100
 
 
 def test_a_finish_is_told_without_any_look(pgq: PgQueuer, told_only: None) -> None:
