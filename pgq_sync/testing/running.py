@@ -156,13 +156,11 @@ def tick(pgq: PgQueuer, *, connection: Any = None) -> None:
         pgq: the application.
         connection: works in the transaction that it is in, as `on_connection` says; None: on those of `pgq`.
     """
-    declared = pgq.registry.schedules()
-    if not declared:
-        return
     with where(pgq, connection):
         schedules = pgq.store.schedules
-        with _at_the_start(pgq):
-            schedules.declare(declared)
+        if declared := pgq.registry.schedules():
+            with _at_the_start(pgq):
+                schedules.declare(declared)
         while schedules.tick(pgq.registry.names(), None, pgq.settings.misfire_grace) == 0:
             pass  # there is more to do
 
