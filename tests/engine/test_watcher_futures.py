@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import CancelledError, Future, as_completed
 from datetime import timedelta
-from typing import Any
 
 import pytest
 
