@@ -20,16 +20,21 @@ Value = TypeVar("Value")
 
 # Where an exception out of nowhere does lasting harm: it would leave a lock taken for ever (logging takes its locks
 # without `with` before Python 3.13), a connection of a pool given out to nobody, or the store in memory half changed.
-# So would one in what reports progress, or starts the thread for it.
+# So would one in what reports progress, or starts the thread for it; and where jobs are waited for, in what all who wait share.
 # All of logging, and not only where it takes a lock: an exception that is set while a handler writes strikes a little later.
 _CRITICAL_MODULES = (
     "logging",
     "psycopg_pool",
     "pgq_sync.storage.pools",
     "pgq_sync.storage.memory",
+    "pgq_sync.storage.waker",
     "pgq_sync.engine.progress",
+    "pgq_sync.engine.promises",
     "pgq_sync.engine.threads",
 )
+# Where a lock is taken or given back in Python code: struck in there, `with` does not give it back. A queue has such a lock, and
+# a future: whoever uses that later would wait for ever.
+_CRITICAL_CODE = (threading.Condition.__enter__.__code__, threading.Condition.__exit__.__code__)
 _NEAR = 4  # innermost frames that are looked at: they call into other modules, but not deep
 
 
@@ -139,7 +144,7 @@ def _is_in(modules: tuple[str, ...], frame: FrameType | None) -> bool:
     for _ in range(_NEAR):
         if frame is None:
             return False
-        if str(frame.f_globals.get("__name__")).startswith(modules):
+        if frame.f_code in _CRITICAL_CODE or str(frame.f_globals.get("__name__")).startswith(modules):
             return True
         frame = frame.f_back
     return False

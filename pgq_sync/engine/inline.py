@@ -58,12 +58,14 @@ class Inline:
     def drain(self, max_jobs: int | None = None) -> WorkReport:
         """Runs what is due until nothing is, what these jobs enqueue included, or until `max_jobs` attempts were made."""
         counts: Counter[str] = Counter()
-        for _ in itertools.count() if max_jobs is None else range(max_jobs):
-            claim = self._store.claim_next(self._worker)
-            if claim is None:
-                break
-            counts[self._settle(Settlement(claim, self._attempt(claim)))] += 1
-        self._close_executors()
+        try:
+            for _ in itertools.count() if max_jobs is None else range(max_jobs):
+                claim = self._store.claim_next(self._worker)
+                if claim is None:
+                    break
+                counts[self._settle(Settlement(claim, self._attempt(claim)))] += 1
+        finally:
+            self._close_executors()
         return WorkReport(dict(counts))
 
     def _attempt(self, claim: Claim) -> Outcome:
@@ -103,6 +105,8 @@ def attempt(entrypoint: Entrypoint, job: Job, store: Jobs, resources: MutableMap
             if error is raised:
                 raise
             raise error from raised
+        finally:
+            entrypoint.executor.close()
 
 
 def _executed(entrypoint: Entrypoint, context: Attempt, store: Jobs, produce: Produce) -> Any:

@@ -6,7 +6,9 @@ import concurrent.futures
 import math
 import os
 import threading
+from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -26,6 +28,15 @@ class Application(Protocol):
 
     @property
     def store(self) -> Lookouts: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """The jobs of one store that are watched, and the thread that looks after them."""
+
+    promises: Promises
+    vigil: Vigil
+    thread: BackgroundThread
 
 
 class CompletionWatcher:
@@ -50,9 +61,9 @@ class CompletionWatcher:
         if self._refresh == 0:
             raise ValueError(f"refresh_interval={refresh_interval!r}: a positive duration is accepted")
         self._pid = os.getpid()
-        self._promises = Promises()
         self._lock = threading.Lock()  # of the next two, and taken before that of the promises
-        self._vigil: tuple[Vigil, BackgroundThread] | None = None
+        # By where the jobs are: a test may put its application elsewhere while this waits, and there the ids begin anew.
+        self._watched: dict[Lookouts, Watched] = {}
         self._closed = False
 
     def watch(self, job_id: int) -> concurrent.futures.Future[Completion]:
@@ -79,11 +90,9 @@ class CompletionWatcher:
         with self._lock:
             if self._closed:
                 raise RuntimeError("this watcher is closed: make a new one")
-            promise = self._promises.add(checked)
-            if self._vigil is None:
-                self._vigil = self._start(store)
-            vigil, _ = self._vigil
-        vigil.waker.set()
+            watched = self._watched.get(store) or self._start(store)
+            promise = watched.promises.add(checked)
+        watched.vigil.waker.set()
         return promise
 
     def wait_for(self, job_id: int, timeout: timedelta | float | None = None) -> Completion:
@@ -115,14 +124,13 @@ class CompletionWatcher:
             return  # thread and connection are the parent's
         with self._lock:
             self._closed = True
-            vigil, self._vigil = self._vigil, None
-        if vigil is not None:
-            vigil[1].stop()
-            vigil[0].waker.set()
-        self._promises.cancel_all()
-        if vigil is not None and not vigil[1].is_current and not vigil[1].join(_LAST_WORDS):
-            vigil[0].cut_off()
-            vigil[1].join(_CUT_OFF)
+            all_watched, self._watched = list(self._watched.values()), {}
+        for watched in all_watched:
+            watched.thread.stop()
+            watched.vigil.waker.set()
+            watched.promises.cancel_all()
+        for watched in all_watched:
+            _end(watched)
 
     def __enter__(self) -> CompletionWatcher:
         return self
@@ -130,24 +138,39 @@ class CompletionWatcher:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         self.close()
 
-    def _start(self, store: Lookouts) -> tuple[Vigil, BackgroundThread]:
-        vigil = Vigil(store, self._promises, self._refresh, self._may_end, self._give_up)
-        thread = BackgroundThread("pgq-watcher", vigil.run, lambda name, error: self._give_up(error))
+    def _start(self, store: Lookouts) -> Watched:
+        promises = Promises()
+        give_up = partial(self._give_up, store, promises)
+        vigil = Vigil(store, promises, self._refresh, partial(self._may_end, store, promises), give_up)
+        thread = BackgroundThread("pgq-watcher", vigil.run, lambda name, error: give_up(error))
         thread.start()
-        return vigil, thread
+        self._watched[store] = watched = Watched(promises, vigil, thread)
+        return watched
 
-    def _may_end(self) -> bool:
+    def _may_end(self, store: Lookouts, promises: Promises) -> bool:
         with self._lock:
-            if self._promises:
+            if promises:
                 return False
-            self._vigil = None
+            self._forget(store, promises)
             return True
 
-    def _give_up(self, error: BaseException) -> None:
+    def _give_up(self, store: Lookouts, promises: Promises, error: BaseException) -> None:
         """The thread ends by what no waiting mends: a schema that is missing, say."""
         with self._lock:
-            self._vigil = None
-        self._promises.fail_all(error)
+            self._forget(store, promises)
+        promises.fail_all(error)
+
+    def _forget(self, store: Lookouts, promises: Promises) -> None:
+        """Under the lock: nothing is added any more to what a thread that ends looks after."""
+        watched = self._watched.get(store)
+        if watched is not None and watched.promises is promises:
+            del self._watched[store]
+
+
+def _end(watched: Watched) -> None:
+    if not watched.thread.is_current and not watched.thread.join(_LAST_WORDS):
+        watched.vigil.cut_off()
+        watched.thread.join(_CUT_OFF)
 
 
 def result_of(completion: Completion) -> Any:

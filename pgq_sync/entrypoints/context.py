@@ -141,7 +141,8 @@ class Context:
         `JobTimeout` is not raised in it from outside, and so leaves nothing half done: whoever is woken calls `check`.
 
         Args:
-            wake: called, in another thread, when the job is asked to stop or its time is over; maybe more than once.
+            wake: called, in another thread, when the job is asked to stop or its time is over; maybe more than once. What
+                it raises is logged, and wakes nobody.
             idle: whether the job only waits meanwhile, so that it is called also when the worker stops; then `check_idle`
                 is what to call.
         """

@@ -53,11 +53,12 @@ class ProcessPool:
             try:
                 with context.waking(child.killer(), idle=False):
                     return child.ask(job)
-            except ProcessCrashed:
-                context.check()  # maybe that is why
-                raise
+            except ProcessCrashed as error:
+                crash = error
             finally:
                 self._give_back(child)
+            context.check()  # maybe that is why; then it was no crash, and is not told as one
+            raise crash
 
     def close(self) -> None:
         """Ends the processes that run nothing."""

@@ -23,6 +23,7 @@ from pgq_sync.entrypoints.options import (
 from pgq_sync.entrypoints.schedules import ScheduleCall
 from pgq_sync.entrypoints.signature import context_parameter, describe
 from pgq_sync.entrypoints.task_calls import TaskCall
+from pgq_sync.entrypoints.tasks import AnyTask
 from pgq_sync.models import DeclaredSchedule, Limit
 from pgq_sync.storage.declaring import check_schedule
 from pgq_sync.storage.intake import refuse_unknown
@@ -165,7 +166,17 @@ class Registry:
 
 def _with_context(make_call: Callable[[Callable[..., Any], str | None], Call]) -> MakeCall:
     """For a function that may take the context anywhere."""
-    return lambda func, accepts_context: make_call(func, context_parameter(func, accepts_context))
+
+    def made(func: Callable[..., Any], accepts_context: bool | None) -> Call:
+        if isinstance(func, AnyTask):
+            # It would be called with the job, or with the tick, for its first argument.
+            raise TypeError(
+                f"{func!r} is an entrypoint of its own, whose jobs carry its arguments: enqueue it from another function, or "
+                f"schedule it by pgq.schedules.add(..., entrypoint={func.name!r}, payload=task.payload(...))"
+            )
+        return make_call(func, context_parameter(func, accepts_context))
+
+    return made
 
 
 def _executor(

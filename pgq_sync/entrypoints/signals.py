@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+logger = logging.getLogger("pgq_sync.engine")
 
 
 class Signal(threading.Event):
@@ -18,7 +21,7 @@ class Signal(threading.Event):
         """Sets the event and calls the callbacks, in this thread."""
         super().set()
         for callback in self._callbacks.copy().values():
-            callback()
+            _call(callback)
 
     @contextmanager
     def calling(self, callback: Callable[[], object]) -> Iterator[None]:
@@ -28,7 +31,15 @@ class Signal(threading.Event):
         try:
             # Looked at after the callback was added, as `set` calls back after setting: one of the two sees the other.
             if self.is_set():
-                callback()
+                _call(callback)
             yield
         finally:
             del self._callbacks[key]
+
+
+def _call(callback: Callable[[], object]) -> None:
+    # It may be a user's, and whoever sets a signal has more to do: the thread that stops the worker, say.
+    try:
+        callback()
+    except Exception:
+        logger.exception("a job that waits could not be woken")

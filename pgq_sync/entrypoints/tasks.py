@@ -125,6 +125,14 @@ class AnyTask(Generic[P, R_co]):
         """
         return self._call.arguments.payload(self._call.arguments.bind(args, kwargs).arguments)
 
+    def arguments(self, payload: bytes | None) -> Mapping[str, Any]:
+        """What the function is called with for a job with this payload, by the names of the parameters, defaults included.
+
+        Raises:
+            ArgumentsError: that does not fit the function (any more).
+        """
+        return self._call.arguments.read(payload).arguments
+
     def _with(self, options: Mapping[str, Any]) -> BoundTask[P, Any]:
         refuse_unknown(options, (*JobOptions.__annotations__, "on_conflict"))
         chosen = {**self._options, **options}
@@ -196,7 +204,7 @@ class BoundTask(Generic[P, Id]):
                     "[(7,), ((8,), {'copy': True})]"
                 )
             try:
-                payload, key = self._bound(*_as_call(call))
+                payload, key = self._bound(*as_call(call))
             except TypeError as error:
                 raise TypeError(f"item {index}: {error}") from error
             yield NewJob(entrypoint=self._name, payload=payload, dedupe_key=key, **self._each)
@@ -225,7 +233,8 @@ def _check_makes_key(call: TaskCall, function: Callable[..., Any]) -> None:
         return  # some built-in functions do not tell what they take
 
 
-def _as_call(call: tuple[Any, ...]) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+def as_call(call: tuple[Any, ...]) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+    """One of the calls that `AnyTask.enqueue_many` takes: its positional arguments, and the others by name."""
     if len(call) == 2 and isinstance(call[0], tuple) and isinstance(call[1], dict):
         return call
     return call, {}

@@ -8,6 +8,7 @@ from typing import Any, overload
 
 from pgq_sync.app import PgQueuer
 from pgq_sync.models import JobRecord
+from pgq_sync.testing.calls import same_call
 from pgq_sync.testing.naming import name_of
 from pgq_sync.testing.overriding import where
 
@@ -41,6 +42,7 @@ def assert_enqueued(
     entrypoint: object,
     *,
     payload: Any = ANY,
+    arguments: tuple[Any, ...] = ANY,
     headers: Mapping[str, Any] | None = ANY,
     queue: str = ANY,
     priority: int = ANY,
@@ -57,6 +59,7 @@ def assert_enqueued(
     entrypoint: object,
     *,
     payload: Any = ANY,
+    arguments: tuple[Any, ...] = ANY,
     headers: Mapping[str, Any] | None = ANY,
     queue: str = ANY,
     priority: int = ANY,
@@ -76,6 +79,9 @@ def assert_enqueued(
         pgq: the application.
         entrypoint: its name, or an object that has one as `name`.
         payload: text stands for its bytes in UTF-8. Each value may be anything that compares equal to what it stands for.
+        arguments: in place of a payload, where `entrypoint` is a task: a tuple of what its function is to be called with, or
+            of such a tuple and a dict of the others by name, as one of the calls of `task.enqueue_many`. Defaults may be
+            given or left out.
         headers, queue, priority, dedupe_key: as they were enqueued.
         execute_after: when it is due, as an aware datetime, or as a timedelta from when it was enqueued.
         count: how many such jobs there must be, no more and no less; None: one at least.
@@ -86,6 +92,7 @@ def assert_enqueued(
 
     Raises:
         AssertionError: there are not so many; the message shows the jobs that there are instead, the closest first.
+        TypeError: there is no such argument, or the task does not take `arguments`.
     """
     __tracebackhide__ = True
     found, report = _search(pgq, entrypoint, connection, wanted)
@@ -111,17 +118,25 @@ def _search(
     pgq: PgQueuer, entrypoint: object, connection: Any, wanted: Mapping[str, Any]
 ) -> tuple[list[JobRecord], Callable[[], str]]:
     """The jobs that fit, and what tells of those that there are."""
-    if unknown := [name for name in wanted if name not in _READ]:
-        raise TypeError(f"there is no argument {unknown[0]!r}: {', '.join(_READ)} are accepted")
-    given = {name: _normal(name, value) for name, value in wanted.items() if value is not ANY}
+    given = _values(entrypoint, wanted)
     name = name_of(entrypoint)
     jobs = enqueued(pgq, connection=connection)
     found = [job for job in jobs if job.entrypoint == name and not _differing(job, given)]
     return found, lambda: _report(jobs, name, given)
 
 
-def _normal(name: str, value: Any) -> Any:
-    return value.encode() if name == "payload" and isinstance(value, str) else value
+def _values(entrypoint: object, wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """What a job's values are compared with."""
+    if unknown := [name for name in wanted if name not in _TAKEN]:
+        raise TypeError(f"there is no argument {unknown[0]!r}: {', '.join(_TAKEN)} are accepted")
+    given = {name: value for name, value in wanted.items() if value is not ANY}
+    if isinstance(payload := given.get("payload"), str):
+        given["payload"] = payload.encode()
+    if "arguments" not in given:
+        return given
+    if "payload" in given:
+        raise TypeError(f"payload={payload!r}: arguments={given['arguments']!r} are given in its place")
+    return {"payload": same_call(entrypoint, given.pop("arguments")), **given}
 
 
 def _due(job: JobRecord, wanted: Any) -> bool:
@@ -130,7 +145,7 @@ def _due(job: JobRecord, wanted: Any) -> bool:
     return bool(job.execute_after == wanted)
 
 
-_READ = ("payload", "headers", "queue", "priority", "dedupe_key", "execute_after")
+_TAKEN = ("payload", "arguments", "headers", "queue", "priority", "dedupe_key", "execute_after")
 
 
 def _differing(job: JobRecord, given: Mapping[str, Any]) -> list[str]:

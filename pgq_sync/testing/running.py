@@ -18,6 +18,7 @@ from pgq_sync.engine.worker import WorkReport
 from pgq_sync.models import Job, JobId, NewJob, Payload
 from pgq_sync.storage.intake import check
 from pgq_sync.storage.producer import Producer
+from pgq_sync.testing.calls import payload_of
 from pgq_sync.testing.clock import MovableClock
 from pgq_sync.testing.naming import name_of, registered
 from pgq_sync.testing.overriding import where
@@ -66,6 +67,7 @@ def run_job(
     entrypoint: object,
     payload: Payload = None,
     *,
+    arguments: tuple[Any, ...] | None = None,
     headers: Mapping[str, Any] | None = None,
     attempt: int = 1,
     priority: int = 0,
@@ -83,6 +85,8 @@ def run_job(
         pgq: the application.
         entrypoint: the name of a registered one, or an object that has one as `name`.
         payload, headers, attempt, priority, queue, dedupe_key: of the job, as in `make_job`.
+        arguments: in place of a payload, where `entrypoint` is a task: `(7,)`, or `((8,), {"copy": True})`, as one of the
+            calls of `task.enqueue_many`.
         resources: `context.resources`; by default those of `pgq`.
         connection: works in the transaction that it is in, as `on_connection` says; None: on those of `pgq`.
 
@@ -91,9 +95,14 @@ def run_job(
 
     Raises:
         ConfigError: no such entrypoint is registered; the message names those that are spelled alike.
+        TypeError: the task does not take `arguments`, it is none, or there is a payload as well.
         Retry, Hold, Cancelled, JobTimeout, or any other error: what came out of the attempt, as a worker would see it.
     """
     name = registered(pgq, entrypoint)
+    if arguments is not None:
+        if payload is not None:
+            raise TypeError(f"payload={payload!r}: arguments={arguments!r} are given in its place")
+        payload = payload_of(entrypoint, arguments)
     chosen = pgq.registry.queue_of(name) or queue if queue == "default" else queue
     job = make_job(
         name,
@@ -156,13 +165,11 @@ def tick(pgq: PgQueuer, *, connection: Any = None) -> None:
         pgq: the application.
         connection: works in the transaction that it is in, as `on_connection` says; None: on those of `pgq`.
     """
-    declared = pgq.registry.schedules()
-    if not declared:
-        return
     with where(pgq, connection):
         schedules = pgq.store.schedules
-        with _at_the_start(pgq):
-            schedules.declare(declared)
+        if declared := pgq.registry.schedules():
+            with _at_the_start(pgq):
+                schedules.declare(declared)
         while schedules.tick(pgq.registry.names(), None, pgq.settings.misfire_grace) == 0:
             pass  # there is more to do
 

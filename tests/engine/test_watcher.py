@@ -51,7 +51,7 @@ def told(watcher: CompletionWatcher, job_id: int, act: Callable[[], object]) -> 
 
 def wait_until_kept(watcher: CompletionWatcher, *ids: int) -> None:
     """Waits until the store knows that the jobs are watched, and they were seen unfinished."""
-    wait_until(lambda: (running := watcher._vigil) is not None and running[0]._seen.issuperset(ids))
+    wait_until(lambda: any(watched.vigil._seen.issuperset(ids) for watched in watcher._watched.values()))
 
 
 @pytest.mark.parametrize("status", ["succeeded", "failed", "cancelled", "held"])

@@ -220,8 +220,8 @@ def test_a_watcher_leaves_at_once_while_the_network_is_silent(dsn: str, pgq: PgQ
 
 
 def waits_for_an_answer(watcher: CompletionWatcher) -> bool:
-    running: Any = watcher._vigil
-    return bool(running[0]._lookout._connection.info.transaction_status == TransactionStatus.ACTIVE)
+    lookouts: list[Any] = [watched.vigil._lookout for watched in watcher._watched.values()]
+    return [lookout._connection.info.transaction_status for lookout in lookouts] == [TransactionStatus.ACTIVE]
 
 
 def test_nothing_is_left_behind(pgq: PgQueuer, dsn: str) -> None:

@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import CancelledError, Future, as_completed
 from datetime import timedelta
-from typing import Any
 
 import pytest
 
@@ -34,7 +33,7 @@ def watcher(either: PgQueuer) -> Iterator[CompletionWatcher]:
 
 def wait_until_kept(watcher: CompletionWatcher, *ids: int) -> None:
     """Waits until the store knows that the jobs are watched, and they were seen unfinished."""
-    wait_until(lambda: (running := watcher._vigil) is not None and running[0]._seen.issuperset(ids))
+    wait_until(lambda: any(watched.vigil._seen.issuperset(ids) for watched in watcher._watched.values()))
 
 
 def test_futures_are_waited_for_by_the_standard_library(either: PgQueuer, watcher: CompletionWatcher) -> None:
@@ -115,12 +114,12 @@ def test_leaving_the_block_cancels_what_is_pending(either: PgQueuer) -> None:
     with CompletionWatcher(either, NEVER) as watcher:
         futures = [watcher.watch(job_id) for _ in range(2)]
         wait_until_kept(watcher, job_id)
-        running: Any = watcher._vigil
+        (watched,) = watcher._watched.values()
         started = time.monotonic()
     assert time.monotonic() - started < 2
     assert all(future.cancelled() for future in futures)
     assert len(concurrent.futures.wait(futures, 0).done) == 2
-    assert running[1].join(5)  # seconds: well before an idle one ends
+    assert watched.thread.join(5)  # seconds: well before an idle one ends
     with pytest.raises(RuntimeError, match="this watcher is closed: make a new one"):
         watcher.watch(job_id)
     watcher.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import threading
 from datetime import timedelta
 from typing import Any
 
@@ -18,7 +19,8 @@ from pgq_sync import (
     PgQueuer,
     RetryWithBackoffEntrypointExecutor,
 )
-from tests.entrypoints.support import run_one
+from tests.entrypoints.support import record_of, run_one
+from tests.waiting import PATIENCE
 
 
 class Noting(AbstractEntrypointExecutor):
@@ -68,6 +70,28 @@ def test_one_that_cannot_be_closed_keeps_no_other_from_it(caplog: pytest.LogCapt
     pgq.drain()
     assert notes == ["closes", "closes"]
     assert "the executor of entrypoint 'second' could not be closed" in caplog.messages
+
+
+def test_what_raises_when_it_is_to_wake_a_job_keeps_no_worker_from_stopping(
+    either: PgQueuer, caplog: pytest.LogCaptureFixture
+) -> None:
+    waits, woken = threading.Event(), threading.Event()
+
+    def no_longer_there() -> None:
+        raise LookupError("the cluster is gone")
+
+    @either.entrypoint("work")
+    def work(job: Job, context: Context) -> None:
+        with context.waking(no_longer_there), context.waking(woken.set):
+            waits.set()
+            assert woken.wait(PATIENCE)
+
+    job_id = either.enqueue("work")
+    with either.worker():
+        assert waits.wait(PATIENCE)
+    assert record_of(either, job_id).status == "succeeded"
+    (record,) = (record for record in caplog.records if record.exc_info)
+    assert (record.message, str(record.exc_info[1])) == ("a job that waits could not be woken", "the cluster is gone")  # type: ignore[index]
 
 
 def test_a_policy_is_given_as_one_or_in_its_fields() -> None:

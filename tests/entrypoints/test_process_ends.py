@@ -15,7 +15,9 @@ from typing import Any
 
 import pytest
 
-from pgq_sync import DatabaseRetry, NewJob, PgQueuer, ProcessExecutor
+from pgq_sync import DatabaseRetry, NewJob, PgQueuer, ProcessExecutor, testing
+from pgq_sync.engine.inline import Inline
+from pgq_sync.models import Settlement
 from tests.entrypoints import process_handlers as handlers
 from tests.entrypoints.processes import ONE, TWO, children, drained, pids_in, runs
 from tests.entrypoints.support import record_of
@@ -58,6 +60,7 @@ def test_a_call_into_c_is_killed_when_its_time_is_over(either: PgQueuer, tmp_pat
     (error,) = record_of(either, job_id).errors
     assert error["type"] == "pgq_sync.errors.JobTimeout"
     assert error["message"] == "the attempt took longer than its timeout of 0.5 s"
+    assert "ProcessCrashed" not in error["traceback"]  # it was killed on purpose
 
 
 def test_a_process_is_killed_with_whatever_it_has_started(either: PgQueuer, tmp_path: Path) -> None:
@@ -234,3 +237,25 @@ def test_a_forked_process_has_processes_of_its_own() -> None:
         second = pgq.enqueue("pid")
         wait_until(lambda: record_of(pgq, second).status == "succeeded")
         assert record_of(pgq, second).result == record_of(pgq, first).result
+
+
+def test_a_job_that_a_test_runs_by_itself_leaves_no_process_behind(either: PgQueuer) -> None:
+    either.entrypoint("work", executor_factory=ONE, store_result=True)(handlers.tell_pid)
+
+    before = children(os.getpid())
+    assert not runs(testing.run_job(either, "work"))
+    assert children(os.getpid()) == before
+
+
+def test_a_drain_that_is_broken_off_leaves_no_process_behind(either: PgQueuer, monkeypatch: pytest.MonkeyPatch) -> None:
+    either.entrypoint("work", executor_factory=ONE)(handlers.tell_pid)
+    either.enqueue("work")
+
+    def broken(self: Inline, settlement: Settlement) -> str:
+        raise ConnectionError("the database is away")
+
+    monkeypatch.setattr(Inline, "_settle", broken)
+    before = children(os.getpid())
+    with pytest.raises(ConnectionError):
+        testing.drain(either)
+    assert children(os.getpid()) == before

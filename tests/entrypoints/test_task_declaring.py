@@ -162,3 +162,13 @@ def test_a_function_that_cannot_make_a_key_of_the_arguments_is_refused(
     with pytest.raises(TypeError, match=f"^dedupe_key of task 'other' is called with order_id, copy by name: {complaint}"):
         application.task("other")(send_receipt).using(dedupe_key=key)
     assert application.registry.names() == ("other",)
+
+
+@pytest.mark.parametrize("declare", [lambda pgq: pgq.entrypoint("again"), lambda pgq: pgq.schedule("again", "@daily")])
+def test_a_task_is_no_function_of_a_job_or_a_tick(declare: Callable[[PgQueuer], Callable[..., Any]]) -> None:
+    pgq = PgQueuer.in_memory()
+    task = pgq.task("receipt")(send_receipt)
+    with pytest.raises(TypeError, match=r"<task 'receipt'> is an entrypoint of its own.* entrypoint='receipt', payload="):
+        declare(pgq)(task)
+    assert pgq.registry.names() == ("receipt",)
+    assert pgq.registry.schedules() == ()

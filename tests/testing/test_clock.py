@@ -189,6 +189,17 @@ def test_a_schedule_that_no_scheduler_has_met_counts_from_the_clocks_start(eithe
     assert seen == [datetime(2031, 5, 18, 3, tzinfo=timezone.utc)]
 
 
+def test_a_schedule_that_is_added_at_run_time_fires_too_where_the_code_declares_none(either: PgQueuer) -> None:
+    seen: list[bytes | None] = []
+    either.entrypoint("report")(lambda job: seen.append(job.payload))
+    with testing.clock(either, START) as clock:
+        either.schedules.add("nightly", "0 3 * * *", entrypoint="report", payload=b"all")
+        clock.advance(DAY)
+        testing.tick(either)
+        assert testing.drain(either).counts == {"succeeded": 1}
+    assert seen == [b"all"]
+
+
 def test_without_a_clock_a_tick_fires_what_is_due_by_the_database(either: PgQueuer) -> None:
     either.entrypoint("other")(lambda job: None)
     testing.tick(either)  # nothing is scheduled

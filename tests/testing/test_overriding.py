@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pgq_sync import Job, PgQueuer, Settings, testing
+from pgq_sync import CompletionWatcher, Job, PgQueuer, Settings, testing
 from pgq_sync.storage.store import Store
 from pgq_sync.testing import in_memory, on_database
 from pgq_sync.testing.databases import create_database, drop_database
@@ -146,3 +146,19 @@ def test_a_thread_that_goes_on_uses_what_is_there_then(dsn: str) -> None:
         wait_until(lambda: testing.enqueued(pgq))
         thread.join(PATIENCE)
         assert testing.assert_enqueued(pgq, "work", count=1)[0].payload == b"after"
+
+
+def test_a_watcher_that_outlives_the_blocks_tells_of_the_jobs_of_each() -> None:
+    pgq = PgQueuer.in_memory()
+    pgq.entrypoint("echo", store_result=True)(lambda job: job.payload.decode() if job.payload else None)
+    own = pgq.enqueue("echo", "own")
+    with CompletionWatcher(pgq) as watcher:
+        waits = watcher.watch(own)
+        for name in ("first", "second"):
+            with in_memory(pgq):
+                assert pgq.enqueue("echo", name) == own  # ids begin anew
+                testing.drain(pgq)
+                assert watcher.wait_for(own, PATIENCE).result == name
+        assert not waits.done()
+        testing.drain(pgq)
+        assert waits.result(PATIENCE).result == "own"
