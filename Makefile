@@ -13,12 +13,12 @@ help: ## list these targets
 demo: $(VENV)/.ready ## run several thousand jobs on an embedded PostgreSQL
 	$(BIN)/pgq-sync demo --embedded
 
-# Most tests wait for something most of the time: two processes share them. What measures has the machine alone.
+# Most tests wait for something most of the time: four processes share them, also on two cores. What measures has the machine alone.
 test: $(VENV)/.ready ## run the tests on an embedded PostgreSQL (ARGS="-k dedupe" for some of them)
 ifdef ARGS
 	$(BIN)/python -m pytest $(ARGS)
 else
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not alone"
+	$(BIN)/python -m pytest -n 4 --dist worksteal -m "not alone"
 	$(BIN)/python -m pytest -m alone
 endif
 
