@@ -94,7 +94,7 @@ def test_a_child_that_has_done_its_number_of_jobs_is_replaced_at_once(shop: Cons
         pids = {running.stdout.wait_for("fetched in") for _ in range(3)}
         assert len(pids) == 3
         running.signal(signal.SIGTERM)
-        assert running.ended() == 0
+        assert running.ended() == 0, str(running.stderr)
     assert " WARNING " not in str(running.stderr)
 
 
