@@ -107,6 +107,10 @@ def worker(
         report = made.run()
     # Whoever wants the process to end while its resources are closed wants no other one in its place.
     leave(replace(report, exhausted=False) if asked.is_set() else report, supervised=leash is not None)
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGINT):
+            # The interpreter's end gives other handlers up, and a signal in its last moments would count as a crash.
+            signal.signal(number, signal.SIG_IGN)
 
 
 def _stopped_by_signals(worker: Worker) -> threading.Event:
