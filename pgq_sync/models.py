@@ -1,4 +1,7 @@
-"""The data of the queue: what is enqueued, what is claimed, how an attempt ends. Values only, no behaviour."""
+"""The data of the queue: what is enqueued, what is claimed, how an attempt ends. Values only, no behaviour.
+
+Longer than other files: with every value in one place, each part of the house finds its words in the same one.
+"""
 
 from __future__ import annotations
 

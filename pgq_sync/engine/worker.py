@@ -1,4 +1,7 @@
-"""The life of a worker: starts its threads, waits, and stops them in the order that loses nothing."""
+"""The life of a worker: starts its threads, waits, and stops them in the order that loses nothing.
+
+A little longer than other files: starting and stopping mirror each other, and are read side by side.
+"""
 
 from __future__ import annotations
 

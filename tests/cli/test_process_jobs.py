@@ -37,7 +37,7 @@ def quick(job):
 def waits(job):
     say("running in", os.getpid())
     while not os.path.exists("gate"):
-        time.sleep(0.01)
+        time.sleep(0.01)  # between two looks: several processes wait for one file, which a pipe would show to one of them
     say("done")
 
 @pgq.entrypoint("spins", executor_factory=processes)
