@@ -15,7 +15,7 @@ def test_a_killed_worker_with_running_and_waiting_jobs(scene: Stage) -> None:
     killed, other = scene.fleet.start("work", count=2)
     scene.learn_to_claim_ahead()
     scene.wait_for_beat(killed)  # the next one would give back what waits
-    scene.enqueue(200, gate=str(scene.gate))
+    scene.enqueue(300, gate=str(scene.gate))  # of which each claims some 140, whoever is first
     eventually(lambda: len(scene.held_by(killed)) >= 6 * SLOTS, "it claims ahead")
     eventually(lambda: len(scene.running(killed)) == SLOTS, "its slots are full")
     taken = scene.held_by(killed)
