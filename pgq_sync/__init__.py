@@ -7,7 +7,7 @@ from pgq_sync.entrypoints.backoff import RetryWithBackoffEntrypointExecutor
 from pgq_sync.entrypoints.context import Context
 from pgq_sync.entrypoints.database_retry import DatabaseRetry, DatabaseRetryEntrypointExecutor
 from pgq_sync.entrypoints.executors import AbstractEntrypointExecutor, EntrypointExecutor, EntrypointExecutorParameters
-from pgq_sync.entrypoints.processes import ProcessExecutor
+from pgq_sync.entrypoints.process.executor import ProcessExecutor
 from pgq_sync.entrypoints.schedules import Schedule, ScheduleContext
 from pgq_sync.entrypoints.tasks import ContextTask, Task
 from pgq_sync.errors import (

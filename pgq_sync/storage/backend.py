@@ -11,7 +11,7 @@ from pgq_sync.errors import ConfigError
 from pgq_sync.settings import Settings
 from pgq_sync.storage.clock import RowClock
 from pgq_sync.storage.connections import Connections
-from pgq_sync.storage.memory import MemoryStore
+from pgq_sync.storage.memory.store import MemoryStore
 from pgq_sync.storage.names import Names
 from pgq_sync.storage.postgres import PostgresStore
 from pgq_sync.storage.store import Store

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from pgq_sync import Context, DatabaseRetry, Hold, Job, JobId, NewJob, PgQueuer, Retry, StoreUnavailable, Worker
-from pgq_sync.storage.memory import MemoryStore
+from pgq_sync.storage.memory.store import MemoryStore
 from tests.entrypoints.support import record_of
 from tests.waiting import PATIENCE, wait_until
 

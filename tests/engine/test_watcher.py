@@ -25,7 +25,7 @@ from pgq_sync import (
     RemoteTraceback,
 )
 from pgq_sync.engine import vigil
-from pgq_sync.storage.memory_watches import MemoryLookout
+from pgq_sync.storage.memory.watches import MemoryLookout
 from pgq_sync.storage.watches import PostgresLookout
 from tests.storage.support import ended, hand
 from tests.waiting import PATIENCE, wait_until

@@ -15,7 +15,7 @@ import pytest
 from pgq_sync import Job, PgQueuer, Schedule, StoreUnavailable
 from pgq_sync.engine.scheduler import Scheduler
 from pgq_sync.storage.database import PsycopgSession
-from pgq_sync.storage.memory_schedules import MemorySchedules
+from pgq_sync.storage.memory.schedules import MemorySchedules
 from pgq_sync.storage.notifications import parse
 from pgq_sync.storage.schedules import PostgresSchedules
 from tests.storage.support import ear, query

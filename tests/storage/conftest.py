@@ -9,7 +9,7 @@ import pytest
 
 from pgq_sync import Settings
 from pgq_sync.storage.connections import OwnPool
-from pgq_sync.storage.memory import MemoryStore
+from pgq_sync.storage.memory.store import MemoryStore
 from pgq_sync.storage.names import Names
 from pgq_sync.storage.postgres import PostgresStore
 from pgq_sync.storage.producer import Producer

@@ -17,8 +17,8 @@ from pgq_sync import Settings
 from pgq_sync.models import WorkerInfo
 from pgq_sync.storage.claiming import Claimer, LocalLimits
 from pgq_sync.storage.connections import OwnPool
-from pgq_sync.storage.memory import MemoryStore
-from pgq_sync.storage.memory_rows import MemoryRow
+from pgq_sync.storage.memory.rows import MemoryRow
+from pgq_sync.storage.memory.store import MemoryStore
 from pgq_sync.storage.names import Names
 from pgq_sync.storage.postgres import PostgresStore
 from pgq_sync.storage.store import Store

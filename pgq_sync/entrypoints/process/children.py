@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from multiprocessing.connection import wait
 from typing import cast
 
-from pgq_sync.entrypoints.process_child import GOODBYE, SIGNALS, serve
+from pgq_sync.entrypoints.process.child import GOODBYE, SIGNALS, serve
 from pgq_sync.errors import ProcessCrashed
 
 _LAST_WORDS = 1.0  # seconds from the end of a process's pipe to its own

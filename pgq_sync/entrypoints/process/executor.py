@@ -8,13 +8,13 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Any, Protocol
 
-from pgq_sync.entrypoints.answers import result
 from pgq_sync.entrypoints.context import Context
 from pgq_sync.entrypoints.durations import check_from_one
 from pgq_sync.entrypoints.executors import AbstractEntrypointExecutor, EntrypointExecutorParameters
-from pgq_sync.entrypoints.foreign_pool import ForeignPool
-from pgq_sync.entrypoints.process_pool import ProcessPool
-from pgq_sync.entrypoints.references import pack, refuse_nameless
+from pgq_sync.entrypoints.process.answers import result
+from pgq_sync.entrypoints.process.foreign_pool import ForeignPool
+from pgq_sync.entrypoints.process.pool import ProcessPool
+from pgq_sync.entrypoints.process.references import pack, refuse_nameless
 from pgq_sync.models import Job
 
 

@@ -29,13 +29,13 @@ from pgq_sync.models import (
 )
 from pgq_sync.storage.claiming import LocalLimits
 from pgq_sync.storage.intake import CheckedJob
-from pgq_sync.storage.memory_claimer import MemoryClaimer, claim_next
-from pgq_sync.storage.memory_limits import MemoryLimits
-from pgq_sync.storage.memory_operations import MemoryOperations
-from pgq_sync.storage.memory_rows import UNCLAIMED, MemoryRow, new_row
-from pgq_sync.storage.memory_schedules import MemorySchedules
-from pgq_sync.storage.memory_state import MemoryState
-from pgq_sync.storage.memory_watches import MemoryLookout, lookout
+from pgq_sync.storage.memory.claimer import MemoryClaimer, claim_next
+from pgq_sync.storage.memory.limits import MemoryLimits
+from pgq_sync.storage.memory.operations import MemoryOperations
+from pgq_sync.storage.memory.rows import UNCLAIMED, MemoryRow, new_row
+from pgq_sync.storage.memory.schedules import MemorySchedules
+from pgq_sync.storage.memory.state import MemoryState
+from pgq_sync.storage.memory.watches import MemoryLookout, lookout
 from pgq_sync.storage.store import OWN, WAITING, Clock, unheard
 from pgq_sync.storage.transactions import MemoryTransaction
 from pgq_sync.storage.waker import Waker

@@ -10,8 +10,8 @@ import os
 import threading
 import time
 
-from pgq_sync.entrypoints.children import Child
 from pgq_sync.entrypoints.context import Context
+from pgq_sync.entrypoints.process.children import Child
 from pgq_sync.errors import ProcessCrashed
 
 _ROUND = 0.1  # seconds between two looks at processes that are starting

@@ -16,8 +16,8 @@ from pgq_sync.models import Claim, Claimed, Peers, Recovered, Room, WorkerInfo
 from pgq_sync.storage.claiming import LocalLimits
 from pgq_sync.storage.lanes import claim_order, serving
 from pgq_sync.storage.limit_rows import ANY, LimitRow
-from pgq_sync.storage.memory_rows import UNCLAIMED, MemoryKey
-from pgq_sync.storage.memory_state import MemoryState
+from pgq_sync.storage.memory.rows import UNCLAIMED, MemoryKey
+from pgq_sync.storage.memory.state import MemoryState
 
 _LONGEST_WAIT = 86_400.0  # seconds: some systems cannot wait for more than some weeks
 

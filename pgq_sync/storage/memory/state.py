@@ -13,7 +13,7 @@ from uuid import UUID
 
 from pgq_sync.models import Claim, JobId, Progress, ScheduleRecord, WorkerInfo
 from pgq_sync.storage.limit_rows import ANY, LimitRow
-from pgq_sync.storage.memory_rows import MemoryKey, MemoryRow
+from pgq_sync.storage.memory.rows import MemoryKey, MemoryRow
 from pgq_sync.storage.store import Clock
 from pgq_sync.storage.waker import Wakeable
 from pgq_sync.storage.watching import Notice

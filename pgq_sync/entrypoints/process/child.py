@@ -15,9 +15,9 @@ from multiprocessing.connection import Connection
 from types import FrameType
 from typing import Any
 
-from pgq_sync.entrypoints.answers import answered
 from pgq_sync.entrypoints.context import Context
-from pgq_sync.entrypoints.references import unpack
+from pgq_sync.entrypoints.process.answers import answered
+from pgq_sync.entrypoints.process.references import unpack
 from pgq_sync.models import Job
 from pgq_sync.settings import Settings
 from pgq_sync.storage.producer import Producer

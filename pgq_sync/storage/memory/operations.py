@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 
 from pgq_sync.models import CancelResult, DeleteResult, JobId, JobRecord, RequeueResult
-from pgq_sync.storage.memory_rows import MemoryRow
-from pgq_sync.storage.memory_state import MemoryState
+from pgq_sync.storage.memory.rows import MemoryRow
+from pgq_sync.storage.memory.state import MemoryState
 from pgq_sync.storage.progress import current
 from pgq_sync.storage.store import CANCELLED_WAITING, WAITING
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from pgq_sync.models import DeclaredLimit, LimitChange, LimitRecord
 from pgq_sync.storage.limit_rows import ANY, LimitRow, normal
-from pgq_sync.storage.memory_state import MemoryState
+from pgq_sync.storage.memory.state import MemoryState
 
 
 class MemoryLimits:

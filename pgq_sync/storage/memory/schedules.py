@@ -9,7 +9,7 @@ from itertools import groupby
 
 from pgq_sync.models import DeclaredSchedule, JobId, ScheduleRecord
 from pgq_sync.storage.aside import Aside
-from pgq_sync.storage.memory_state import MemoryState
+from pgq_sync.storage.memory.state import MemoryState
 from pgq_sync.storage.store import Intake
 from pgq_sync.storage.ticks import fire, new_row, resumed_at, run_now_job
 

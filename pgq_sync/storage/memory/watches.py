@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 
 from pgq_sync.models import Completion, JobId
-from pgq_sync.storage.memory_rows import MemoryRow
-from pgq_sync.storage.memory_state import MemoryState
+from pgq_sync.storage.memory.rows import MemoryRow
+from pgq_sync.storage.memory.state import MemoryState
 from pgq_sync.storage.waker import Waker
 from pgq_sync.storage.watching import Looked, Notice
 

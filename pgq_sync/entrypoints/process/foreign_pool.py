@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import cast
 
 from pgq_sync.entrypoints.context import Context
-from pgq_sync.entrypoints.process_child import run
+from pgq_sync.entrypoints.process.child import run
 
 
 class ForeignPool:
