@@ -26,7 +26,7 @@ from pgq_sync.storage.operations import PostgresOperations
 from pgq_sync.storage.rights import rights_told
 from pgq_sync.storage.schedules import PostgresSchedules
 from pgq_sync.storage.schema import Schema
-from pgq_sync.storage.settling import FINISHING, expected, finished, returned
+from pgq_sync.storage.settling import expected, finished, parted, returned
 from pgq_sync.storage.statements import statements
 from pgq_sync.storage.store import OWN, Clock, HandlerTransaction, database_clock, unheard
 from pgq_sync.storage.transactions import Lend, PostgresTransaction
@@ -150,7 +150,10 @@ class PostgresStore:
 
     def cancel_requests(self, ids: Sequence[int]) -> set[JobId]:
         with self._translated, self._connections.session() as session:
-            return {row[0] for row in session.run(self._sql["requests"], {"ids": list(ids)})}
+            return self._requested(session, ids)
+
+    def _requested(self, session: Session, ids: Sequence[int]) -> set[JobId]:
+        return {row[0] for row in session.run(self._sql["requests"], {"ids": list(ids)})}
 
     def end_cancelled(self) -> int:
         with self._translated:
@@ -173,10 +176,12 @@ class PostgresStore:
             session.run(self._sql["maintain"], {"now": self._clock(), "retention": None})
 
     def _settle(self, worker_id: UUID, settlements: Sequence[Settlement], again: bool) -> Settled:
-        finishing = [each for each in settlements if each.outcome.status in FINISHING]
-        returning = [each for each in settlements if each.outcome.status not in FINISHING]
         ids: set[JobId] = set()
         with self._translated, self._connections.session() as session:
+            finishing, returning = parted(settlements, ())
+            if returning:
+                # A request that comes after this look meets the job in its queue, or at the end of its next attempt.
+                finishing, returning = parted(settlements, self._requested(session, [each.claim.job.id for each in returning]))
             if finishing:
                 rows = session.run(self._sql["finish"], self._claims(worker_id, finishing) | finished(finishing))
                 ids |= {row[0] for row in rows}

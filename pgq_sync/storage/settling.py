@@ -2,12 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import Any
 
 from pgq_sync.models import Settlement
+from pgq_sync.storage.store import CANCELLED_WAITING
 
 FINISHING = ("succeeded", "failed", "cancelled")
+
+
+def parted(settlements: Sequence[Settlement], asked: Collection[int]) -> tuple[list[Settlement], list[Settlement]]:
+    """Those that end their job, and the others. What was asked to end does not wait for a further attempt: it ends."""
+    finishing, returning = [], []
+    for each in settlements:
+        if each.outcome.status in FINISHING:
+            finishing.append(each)
+        elif each.claim.job.id in asked:
+            finishing.append(replace(each, outcome=replace(each.outcome, status="cancelled", error=_last_errors(each))))
+        else:
+            returning.append(each)
+    return finishing, returning
+
+
+def _last_errors(settlement: Settlement) -> str:
+    """What ended the attempt, and after it that the job was cancelled: appended one by one, as a list is."""
+    error = settlement.outcome.error
+    return CANCELLED_WAITING if error is None else f"[{error}, {CANCELLED_WAITING}]"
 
 
 def finished(finishing: Sequence[Settlement]) -> dict[str, Any]:

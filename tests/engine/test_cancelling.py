@@ -134,6 +134,29 @@ def test_a_job_that_was_asked_to_cancel_is_neither_tried_again_nor_held(either: 
     assert record_of(either, job_id).errors[0]["message"] == f"the job was asked to cancel: {ending}"
 
 
+@pytest.mark.parametrize(
+    "ending", [Retry(0, "at once"), Hold("ask me"), ValueError("broken")], ids=lambda ending: type(ending).__name__
+)
+def test_a_job_that_goes_back_before_it_was_told_of_the_request_ends_there(either: PgQueuer, ending: BaseException) -> None:
+    running, asked = threading.Event(), threading.Event()
+
+    @either.entrypoint("hasty", on_failure="hold", retry=DatabaseRetry(initial_delay=timedelta()))
+    def hasty(job: Job) -> None:
+        running.set()
+        assert asked.wait(PATIENCE)
+        raise ending
+
+    job_id = either.enqueue("hasty")
+    with working(either):  # whose canceller hears of no request
+        assert running.wait(PATIENCE)
+        assert either.jobs.cancel([job_id]).asked == [job_id]
+        asked.set()
+        wait_until(lambda: record_of(either, job_id).status == "cancelled")
+    record = record_of(either, job_id)
+    assert record.attempts == 1
+    assert [error["message"] for error in record.errors] == [str(ending), "it was cancelled while it waited"]
+
+
 def test_a_job_that_was_asked_to_cancel_and_still_runs_at_the_stop_is_not_put_back(either: PgQueuer) -> None:
     running, finish = threading.Event(), threading.Event()
 

@@ -36,7 +36,7 @@ from pgq_sync.storage.memory.rows import UNCLAIMED, MemoryRow, new_row
 from pgq_sync.storage.memory.schedules import MemorySchedules
 from pgq_sync.storage.memory.state import MemoryState
 from pgq_sync.storage.memory.watches import MemoryLookout, lookout
-from pgq_sync.storage.store import OWN, WAITING, Clock, unheard
+from pgq_sync.storage.store import CANCELLED_WAITING, OWN, WAITING, Clock, unheard
 from pgq_sync.storage.transactions import MemoryTransaction
 from pgq_sync.storage.waker import Waker
 
@@ -201,6 +201,10 @@ class MemoryStore:
         if outcome.status in ("succeeded", "failed", "cancelled"):
             finished = dataclasses.replace(row, status=outcome.status, errors=errors, result=outcome.result)
             self._state.finish(finished, keep=outcome.keep)
+            return
+        if row.id in self._state.requests:
+            cancelled = (*errors, json.loads(CANCELLED_WAITING))
+            self._state.finish(dataclasses.replace(row, status="cancelled", errors=cancelled))
             return
         self._state.put(
             dataclasses.replace(
