@@ -38,7 +38,17 @@ def embedded_postgres(directory: Path | str = DEFAULT_DIRECTORY) -> Iterator[str
     try:
         yield server.get_uri()
     finally:
+        _forget_killed(server)
         server.cleanup()
+
+
+def _forget_killed(server: Any) -> None:
+    """A process that was killed is still in the list of those who use the server: nobody would be the last to leave."""
+    import psutil  # which embedded-postgres needs itself
+
+    users = server.global_process_id_list
+    with server._lock:
+        users.put([pid for pid in users.get() if psutil.pid_exists(pid)])
 
 
 def _start(directory: Path) -> Any:

@@ -58,6 +58,19 @@ def test_jobs_outlive_the_server_that_held_them(place: Path) -> None:
     assert (job["id"], job["status"]) == (job_id, "succeeded")
 
 
+def test_a_server_whose_process_was_killed_goes_with_the_next_one(place: Path) -> None:
+    console = Console(REPOSITORY)
+    where = ("--embedded", str(place / "postgres"))
+    with console.start(*QUICKSTART, *where) as killed:
+        killed.stderr.wait_for(" started: ")
+        killed.signal(signal.SIGKILL)
+        assert killed.ended() == -signal.SIGKILL
+    runs = place / "postgres" / "postmaster.pid"
+    assert runs.is_file()
+    console.output("jobs", *where)
+    assert not runs.exists()
+
+
 def test_without_a_directory_the_server_lives_below_the_current_one(place: Path) -> None:
     console = Console(place)
     job_id = console.output("enqueue", "fetch", "--embedded")
