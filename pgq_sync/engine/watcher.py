@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import concurrent.futures
-import math
 import os
 import threading
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Protocol
 
+from pgq_sync.durations import in_seconds
 from pgq_sync.engine.promises import Promises
 from pgq_sync.engine.threads import BackgroundThread
 from pgq_sync.engine.vigil import Lookouts, Vigil
@@ -57,9 +57,7 @@ class CompletionWatcher:
 
     def __init__(self, pgq: Application, refresh_interval: timedelta | float = timedelta(seconds=5)) -> None:
         self._pgq = pgq
-        self._refresh = _seconds("refresh_interval", refresh_interval)
-        if self._refresh == 0:
-            raise ValueError(f"refresh_interval={refresh_interval!r}: a positive duration is accepted")
+        self._refresh = in_seconds("refresh_interval", refresh_interval, positive=True, most=None)
         self._pid = os.getpid()
         self._lock = threading.Lock()  # of the next two, and taken before that of the promises
         # By where the jobs are: a test may put its application elsewhere while this waits, and there the ids begin anew.
@@ -108,7 +106,7 @@ class CompletionWatcher:
             TypeError, ValueError: no job can have this id, or the timeout is no duration.
             concurrent.futures.CancelledError: the watcher was closed meanwhile.
         """
-        seconds = None if timeout is None else _seconds("timeout", timeout)
+        seconds = None if timeout is None else in_seconds("timeout", timeout, most=None, otherwise=", or None for ever")
         promise = self.watch(job_id)
         try:
             concurrent.futures.wait([promise], None if seconds is None else min(seconds, threading.TIMEOUT_MAX))
@@ -183,12 +181,3 @@ def result_of(completion: Completion) -> Any:
         return completion.result
     trace = (completion.error or {}).get("traceback")
     raise JobFailed(completion) from (RemoteTraceback(trace) if trace else None)
-
-
-def _seconds(name: str, given: object) -> float:
-    if not isinstance(given, (timedelta, int, float)) or isinstance(given, bool):
-        raise TypeError(f"{name}={given!r}: a timedelta or a number of seconds is accepted")
-    seconds = given.total_seconds() if isinstance(given, timedelta) else float(given)
-    if math.isnan(seconds) or seconds < 0:
-        raise ValueError(f"{name}={given!r}: zero or more seconds are accepted")
-    return seconds

@@ -16,6 +16,7 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Any
 
+from pgq_sync.durations import in_seconds
 from pgq_sync.engine.canceller import Canceller
 from pgq_sync.engine.completer import Completer
 from pgq_sync.engine.exit import stop_at_exit
@@ -178,11 +179,15 @@ class Worker:
 
         Returns:
             What the worker did. Stopping twice returns the same again.
+
+        Raises:
+            TypeError, ValueError: the timeout is no duration. The worker goes on.
         """
+        seconds = None if timeout is None else in_seconds("timeout", timeout, most=None)
         with self._stop_lock:
             if not self._stopped:
                 self._mailbox.clear()
-            return self._stop(timeout)
+            return self._stop(seconds)
 
     def run(self) -> WorkReport:
         """Starts, works until a signal (SIGTERM, SIGINT), `request_stop` or the end of a drain, and stops.
@@ -225,13 +230,13 @@ class Worker:
             runs["scheduler"] = self._scheduler.run
         return {name: BackgroundThread(f"pgq-{name}", run, self._crashed) for name, run in runs.items()}
 
-    def _stop(self, timeout: timedelta | float | None, *, exhausted: bool = False) -> WorkReport:
+    def _stop(self, timeout: float | None, *, exhausted: bool = False) -> WorkReport:
         if not self._started or self._stopped or os.getpid() != self.info.pid:
             return self._report
         self._stopped = True
         started = time.monotonic()
         self._stop_claiming()
-        put_back = self._shutdown.end_jobs(_seconds(timeout, self._settings.shutdown_timeout))
+        put_back = self._shutdown.end_jobs(self._settings.shutdown_timeout.total_seconds() if timeout is None else timeout)
         self._registry.close()
         self._stop_threads()
         run_again = put_back.union(claim.job.id for claim in self._completer.held())
@@ -302,9 +307,3 @@ class Worker:
         else:
             # Nobody waits for mail: a worker without one of its threads would go on beating, and do nothing.
             threading.Thread(target=self.stop, name="pgq-stop", daemon=True).start()
-
-
-def _seconds(timeout: timedelta | float | None, default: timedelta) -> float:
-    if timeout is None:
-        timeout = default
-    return timeout.total_seconds() if isinstance(timeout, timedelta) else timeout

@@ -9,8 +9,9 @@ from typing import Any, NoReturn
 
 import tenacity
 
+from pgq_sync.durations import in_seconds
 from pgq_sync.entrypoints.context import Context
-from pgq_sync.entrypoints.durations import check_from_one, in_seconds
+from pgq_sync.entrypoints.counts import check_from_one
 from pgq_sync.entrypoints.executors import AbstractEntrypointExecutor, EntrypointExecutor, EntrypointExecutorParameters
 from pgq_sync.errors import MaxRetriesExceeded, MaxTimeExceeded
 from pgq_sync.models import Job

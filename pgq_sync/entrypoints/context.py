@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from pgq_sync.entrypoints.durations import in_seconds
+from pgq_sync.durations import in_seconds
 from pgq_sync.entrypoints.signals import Signal
 from pgq_sync.errors import Cancelled
 from pgq_sync.models import Job

@@ -12,8 +12,9 @@ from tenacity.retry import RetryBaseT
 from tenacity.stop import StopBaseT
 from tenacity.wait import WaitBaseT
 
+from pgq_sync.durations import in_seconds
 from pgq_sync.entrypoints.context import Context
-from pgq_sync.entrypoints.durations import check_from_one, in_seconds
+from pgq_sync.entrypoints.counts import check_from_one
 from pgq_sync.entrypoints.executors import AbstractEntrypointExecutor, EntrypointExecutor, EntrypointExecutorParameters
 from pgq_sync.errors import JobTimeout, Retry
 from pgq_sync.models import Job

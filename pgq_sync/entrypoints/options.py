@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypedDict, get_args
 
+from pgq_sync.durations import in_seconds
 from pgq_sync.entrypoints.database_retry import DatabaseRetry
 from pgq_sync.entrypoints.executors import AbstractEntrypointExecutor, EntrypointExecutorParameters
 from pgq_sync.models import Limit, LimitScope, OnFailure
@@ -165,11 +166,7 @@ def check_timeout(timeout: Any) -> float | None:
     """
     if timeout is None:
         return None
-    shown = f"timeout={timeout if isinstance(timeout, timedelta) else repr(timeout)}"
-    seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else _number("timeout", timeout)
-    if not 0 < seconds <= _LONGEST_TIMEOUT.total_seconds():
-        raise ValueError(f"{shown}: a positive timedelta or number of seconds is accepted, or None for no timeout")
-    return seconds
+    return in_seconds("timeout", timeout, positive=True, most=_LONGEST_TIMEOUT, otherwise=", or None for no timeout")
 
 
 def check_on_failure(on_failure: Any) -> OnFailure:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from datetime import timedelta
 from typing import Any, TypedDict, get_args
 
+from pgq_sync.durations import in_seconds
 from pgq_sync.models import DeclaredSchedule, NewJob, OnMissed, Payload
 from pgq_sync.storage import cron
 from pgq_sync.storage.intake import check, check_name, check_priority
@@ -76,14 +76,5 @@ def _switch(option: str, value: object) -> bool:
 def _jitter(jitter: object) -> timedelta | None:
     if jitter is None:
         return None
-    shown = f"jitter={jitter if isinstance(jitter, timedelta) else repr(jitter)}"
-    accepted = f"a timedelta or a number of seconds from 0 to {_LONGEST_JITTER.days} days is accepted, or None for no delay"
-    if isinstance(jitter, timedelta):
-        seconds = jitter.total_seconds()
-    elif isinstance(jitter, (int, float)) and not isinstance(jitter, bool):
-        seconds = float(jitter) if math.isfinite(jitter) else -1.0
-    else:
-        raise TypeError(f"{shown} must not be a {type(jitter).__name__}: {accepted}")
-    if not 0 <= seconds <= _LONGEST_JITTER.total_seconds():
-        raise ValueError(f"{shown}: {accepted}")
+    seconds = in_seconds("jitter", jitter, most=_LONGEST_JITTER, otherwise=", or None for no delay")
     return timedelta(seconds=seconds) or None

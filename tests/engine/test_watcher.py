@@ -190,7 +190,7 @@ def test_a_job_that_does_not_exist_is_told_at_once(either: PgQueuer, watcher: Co
         (True, None, TypeError, "job id True must be an int"),
         (0, None, ValueError, "job id 0 is out of range"),
         (2**63, None, ValueError, "is out of range"),
-        (1, -0.1, ValueError, "timeout=-0.1: zero or more seconds"),
+        (1, -0.1, ValueError, "timeout=-0.1: a timedelta or a number of seconds from zero up is accepted, or None for ever"),
         (1, timedelta(seconds=-1), ValueError, "timeout="),
         (1, math.nan, ValueError, "timeout=nan"),
         (1, "5", TypeError, "timeout='5': a timedelta or a number of seconds"),
@@ -221,7 +221,8 @@ def test_a_wait_ends_at_its_timeout(either: PgQueuer, watcher: CompletionWatcher
         with pytest.raises(TimeoutError, match=rf"job {job_id} has not ended within 0\.05 s"):
             wait(job_id, timeout)
     assert either.jobs.cancel([job_id]).ended == [job_id]
-    assert watcher.wait_for(job_id, math.inf).status == "cancelled"
+    for endless in (math.inf, 10**400):
+        assert watcher.wait_for(job_id, endless).status == "cancelled"
 
 
 def test_a_result_is_what_the_function_returned(either: PgQueuer) -> None:

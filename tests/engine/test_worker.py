@@ -326,3 +326,14 @@ def test_jobs_of_the_report_are_counted_by_outcome(either: PgQueuer) -> None:
 def test_draining_nothing_ends_at_once(either: PgQueuer) -> None:
     collector(either)
     assert either.run(mode=QueueExecutionMode.drain).counts == {}
+
+
+@pytest.mark.parametrize("timeout", ["5", -1, float("nan")])
+def test_a_timeout_that_is_none_stops_nothing(either: PgQueuer, timeout: Any) -> None:
+    ran = threading.Event()
+    either.entrypoint("work")(lambda job: ran.set())
+    with either.worker() as worker:
+        with pytest.raises((TypeError, ValueError), match=r"^timeout="):
+            worker.stop(timeout)
+        either.enqueue("work")
+        assert ran.wait(PATIENCE)
