@@ -6,8 +6,10 @@ import gc
 import json
 import os
 import signal
+import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -26,6 +28,21 @@ from tests.waiting import PATIENCE, wait_until
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are counted by /proc")
 
 HOUR = timedelta(hours=1)
+LEFT_OPEN = """
+import sys
+sys.path.insert(0, ".")
+from datetime import datetime, timezone
+from uuid import uuid4
+from pgq_sync import Context, Job, JobId, PgQueuer
+from tests.entrypoints import process_handlers as handlers
+from tests.entrypoints.processes import ONE
+
+if __name__ == "__main__":
+    pgq, now = PgQueuer.in_memory(), datetime.now(timezone.utc)
+    pgq.entrypoint("pid", executor_factory=ONE, store_result=True)(handlers.tell_pid)
+    job = Job(JobId(1), "default", "pid", None, None, 0, 1, now, now, now, None, uuid4())
+    print(pgq.registry.get("pid").executor.execute(job, Context(job, {}, pgq)))
+"""
 
 
 def warm_up(pgq: PgQueuer, entrypoint: str, payload: str | None = None) -> None:
@@ -201,6 +218,28 @@ def test_nothing_is_left_after_the_worker() -> None:
     before = rounds(1)  # multiprocessing's own are opened at the first
     assert len(rounds(2)) <= len(before)
     assert children(os.getpid()) == set()
+
+
+def test_a_pool_whose_processes_have_ended_is_let_go() -> None:
+    def used() -> weakref.ref[Any]:
+        pgq = PgQueuer.in_memory()
+        pgq.entrypoint("pid", executor_factory=ONE)(handlers.tell_pid)
+        pgq.enqueue("pid")
+        assert drained(pgq) == {"succeeded": 1}
+        return weakref.ref(pgq.registry.get("pid").executor._running())  # type: ignore[attr-defined]
+
+    pool = used()
+    gc.collect()
+    assert pool() is None
+
+
+def test_an_executor_that_nobody_closed_ends_its_processes_at_exit(tmp_path: Path) -> None:
+    script = tmp_path / "left_open.py"
+    script.write_text(LEFT_OPEN)
+    ended = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, timeout=PATIENCE, check=True, cwd=os.getcwd()
+    )
+    wait_until(lambda: not runs(int(ended.stdout)))
 
 
 def test_a_worker_that_stops_leaves_those_of_another_alone(tmp_path: Path) -> None:

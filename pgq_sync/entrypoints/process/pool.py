@@ -6,6 +6,7 @@ Used by the slots' threads, in which nothing is raised from outside meanwhile.
 from __future__ import annotations
 
 import atexit
+import functools
 import os
 import threading
 import time
@@ -16,6 +17,7 @@ from pgq_sync.errors import ProcessCrashed
 
 _ROUND = 0.1  # seconds between two looks at processes that are starting
 _GOODBYE = 3.0  # seconds in which idle processes end by themselves
+_open: set[ProcessPool] = set()  # those that have processes, to be closed at exit: they alone are kept alive for that
 
 
 class ProcessPool:
@@ -37,8 +39,6 @@ class ProcessPool:
         self._begun: list[Child] = []  # of those that are starting, as soon as there is a process
         self._failures: list[BaseException] = []  # of starts, for jobs that wait
         self._waiting = 0  # jobs
-        # multiprocessing, at exit, waits for every process, and comes after this.
-        atexit.register(self.close)
 
     def run(self, job: bytes, context: Context) -> bytes:
         """Has a process run a job; the answer.
@@ -73,6 +73,9 @@ class ProcessPool:
         for child in idle:
             child.end(max(deadline - time.monotonic(), 0))
         self._forget(len(idle))
+        with self._changed:
+            if not self._count:
+                _open.discard(self)
 
     def _look_again(self) -> None:
         with self._changed:
@@ -111,6 +114,8 @@ class ProcessPool:
             threading.Thread(target=self._start, name="pgq-start", daemon=True).start()
             self._count += 1
             self._starting += 1
+            _open.add(self)
+            _close_all_at_exit()
 
     def _start(self) -> None:
         child: Child | None = None
@@ -161,3 +166,14 @@ class ProcessPool:
         with self._changed:
             self._count -= children
             self._changed.notify_all()
+
+
+@functools.cache
+def _close_all_at_exit() -> None:
+    # multiprocessing, at exit, waits for every process, and comes after this.
+    atexit.register(_close_all)
+
+
+def _close_all() -> None:
+    for pool in list(_open):
+        pool.close()
