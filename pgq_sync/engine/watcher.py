@@ -51,11 +51,14 @@ class CompletionWatcher:
             ten minutes count as ten.
 
     Raises:
-        TypeError: the interval is neither a timedelta nor a number.
+        TypeError: `pgq` is no PgQueuer, or the interval neither a timedelta nor a number.
         ValueError: it is not positive.
     """
 
     def __init__(self, pgq: Application, refresh_interval: timedelta | float = timedelta(seconds=5)) -> None:
+        # Asked of its class, since an application need not have a database yet; a proxy tells nothing before it is used.
+        if not (hasattr(type(pgq), "store") or hasattr(type(pgq), "__getattr__")):
+            raise TypeError(f"pgq={pgq!r:.60}: the PgQueuer whose jobs are watched is accepted")
         self._pgq = pgq
         self._refresh = in_seconds("refresh_interval", refresh_interval, positive=True, most=None)
         self._pid = os.getpid()

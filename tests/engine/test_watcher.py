@@ -214,6 +214,23 @@ def test_an_interval_that_cannot_be_meant_is_refused(either: PgQueuer, interval:
         CompletionWatcher(either, interval)
 
 
+@pytest.mark.parametrize("pgq", ["x", None, 7, PgQueuer])
+def test_what_is_no_application_is_refused_at_once(pgq: Any) -> None:
+    with pytest.raises(TypeError, match=r"^pgq=.*: the PgQueuer whose jobs are watched is accepted"):
+        CompletionWatcher(pgq)
+
+
+def test_a_watcher_of_a_proxy_or_of_an_application_without_a_database_may_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Proxy:
+        def __getattr__(self, name: str) -> Any:
+            raise AssertionError("it was used")
+
+    for name in ("PGQ_DSN", "DATABASE_URL", "PGHOST", "PGDATABASE"):
+        monkeypatch.delenv(name, raising=False)
+    for pgq in (Proxy(), PgQueuer.from_dsn()):
+        CompletionWatcher(pgq).close()
+
+
 @pytest.mark.parametrize("timeout", [0.05, timedelta(milliseconds=50)])
 def test_a_wait_ends_at_its_timeout(either: PgQueuer, watcher: CompletionWatcher, timeout: Any) -> None:
     job_id = either.enqueue("work")
