@@ -178,7 +178,8 @@ class PgQueuer(Producer):
 
         Raises:
             ValueError: a value is out of range, or the name is registered already.
-            TypeError: the function is async, a generator, or cannot be called with a job; or a value is no number.
+            TypeError: the function is async, a generator, or cannot be called with a job, as `(order_id: int)` cannot; or a
+                value is no number.
         """
         return self.registry.entrypoint(name, **options)
 

@@ -21,7 +21,7 @@ from pgq_sync.entrypoints.options import (
     parted,
 )
 from pgq_sync.entrypoints.schedules import ScheduleCall
-from pgq_sync.entrypoints.signature import context_parameter, describe
+from pgq_sync.entrypoints.signature import context_parameter, describe, refuse_other_subject
 from pgq_sync.entrypoints.task_calls import TaskCall
 from pgq_sync.entrypoints.tasks import AnyTask
 from pgq_sync.models import DeclaredSchedule, Limit
@@ -143,6 +143,8 @@ class Registry:
             if not callable(func):
                 raise TypeError(f"entrypoint {name!r} decorates {func!r}, which cannot be called")
             call = make_call(func, given["accepts_context"])
+            if given["executor_factory"] is None and not isinstance(call, TaskCall):
+                refuse_other_subject(func)  # an executor of the user's own may call it with something else
             self._refuse_second(name)
             made = EntrypointExecutorParameters(func=func, call=call, **declared)
             self._entrypoints[name] = Entrypoint(made, _executor(made, given["executor_factory"], given["retry"]))

@@ -56,6 +56,22 @@ def context_parameter(func: Callable[..., Any], accepts_context: bool | None, co
     return chosen.name if chosen is not None else None
 
 
+def refuse_other_subject(func: Callable[..., Any]) -> None:
+    """Raises TypeError where the first parameter of `func`, which gets the job or the tick, is annotated as what that never is.
+
+    These are Python's own types, and the context. Of other classes nobody knows what stands in for them.
+    """
+    first = next(iter(_parameters(func) or ()), None)
+    if first is None:
+        return
+    kind = typing.get_origin(first.annotation) or first.annotation
+    if isinstance(kind, type) and ((kind.__module__ == "builtins" and kind is not object) or issubclass(kind, Context)):
+        raise TypeError(
+            f"{describe(func)}: {first.name} is annotated {kind.__qualname__}, but a handler is called with its job (or a "
+            "schedule's tick), and then a context if it wants one. For arguments of your own there is @pgq.task"
+        )
+
+
 def refuse_async(func: Callable[..., Any]) -> None:
     """Raises TypeError where calling `func` would only make a coroutine or a generator, and run nothing."""
     inner = func

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
-from pgq_sync import Context, Job, PgQueuer
+from pgq_sync import AbstractEntrypointExecutor, Context, Job, PgQueuer, Schedule, ScheduleContext
 
 
 def plain(job: Job) -> None: ...
@@ -102,6 +103,48 @@ def test_a_second_parameter_of_another_kind_is_refused_unless_it_shall_be_the_co
 def test_a_function_without_room_for_the_context_is_refused_where_it_shall_get_it() -> None:
     with pytest.raises(TypeError, match="plain has no parameter that could take the context"):
         PgQueuer.in_memory().entrypoint("probe", accepts_context=True)(plain)
+
+
+def takes(annotation: Any) -> Callable[..., Any]:
+    """A handler whose first parameter is annotated like this."""
+
+    def handler(order: Any, *, around: Context | None = None) -> None: ...
+
+    handler.__annotations__["order"] = annotation
+    return handler
+
+
+@pytest.fixture(params=["entrypoint", "schedule"])
+def declare(request: pytest.FixtureRequest) -> Callable[..., Any]:
+    pgq = PgQueuer.in_memory()
+    if request.param == "entrypoint":
+        return lambda **options: pgq.entrypoint("probe", **options)
+    return lambda **options: pgq.schedule("probe", "@daily", **options)
+
+
+@pytest.mark.parametrize("annotation", [int, str, bytes, dict, dict[str, Any], list[int], Context, ScheduleContext, "int"])
+def test_a_first_parameter_that_could_take_no_job_is_refused(declare: Callable[..., Any], annotation: Any) -> None:
+    with pytest.raises(TypeError, match=r"handler: order is annotated \w+, but a handler is called with its job .*@pgq\.task"):
+        declare()(takes(annotation))
+
+
+class Own:
+    """Who knows: a job may look like it."""
+
+
+@pytest.mark.parametrize(
+    "annotation", [Job, Schedule, Any, object, Own, Job | int, "Job | None", "Unknown", inspect.Parameter.empty, TypeVar("J")]
+)
+def test_a_first_parameter_that_may_take_a_job_is_not_refused(declare: Callable[..., Any], annotation: Any) -> None:
+    declare()(takes(annotation))
+
+
+def test_what_an_executor_of_ones_own_calls_it_with_is_its_own_affair(declare: Callable[..., Any]) -> None:
+    class ById(AbstractEntrypointExecutor):
+        def execute(self, job: Job, context: Context) -> Any:
+            return self.parameters.func(job.id)
+
+    declare(executor_factory=ById)(takes(int))
 
 
 def test_what_cannot_be_called_at_all_is_refused() -> None:
