@@ -51,7 +51,9 @@ def identify(
 
 def refuse_import() -> None:
     """Raises RuntimeError where the script that started a process is being imported by it, and would do all of its work again."""
-    # As multiprocessing asks before a process that it starts may start others; nothing public tells.
+    # As multiprocessing asks before a process that it starts may start others. Nothing public tells as surely: its
+    # parent_process() is None until all is imported, as in any other process, and the module __mp_main__ is there only where
+    # a script is imported, not where unpickling imports what starts workers. Should the attribute go, nobody is refused.
     if getattr(multiprocessing.current_process(), "_inheriting", False):
         raise RuntimeError(
             "a worker is started by a process that only imports the script it was started from: in the script, put what "
