@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from pgq_sync import DatabaseRetry, PgQueuer, ProcessExecutor
+from pgq_sync import DatabaseRetry, NewJob, PgQueuer, ProcessExecutor
 from tests.entrypoints import process_handlers as handlers
 from tests.entrypoints.processes import drained, pids_in
 from tests.entrypoints.support import record_of, run_one
@@ -98,6 +98,63 @@ def test_a_job_whose_time_is_over_is_not_waited_for(either: PgQueuer, tmp_path: 
     for job_id in (running, pending):
         (error,) = record_of(either, job_id).errors
         assert error["type"] == "pgq_sync.errors.JobTimeout"
+
+
+def test_what_takes_long_to_make_a_pool_holds_up_neither_timeouts_nor_the_worker(either: PgQueuer) -> None:
+    answers = threading.Event()
+    made: list[ThreadPoolExecutor] = []
+
+    def cluster() -> Executor:
+        answers.wait(PATIENCE)
+        made.append(ThreadPoolExecutor(1))
+        return made[-1]
+
+    either.entrypoint("late", executor_factory=on(cluster), timeout=0.05)(handlers.tell_pid)
+    either.entrypoint("waits", executor_factory=on(cluster))(handlers.tell_pid)
+    late, waiting = either.enqueue_many([NewJob(entrypoint="late"), NewJob(entrypoint="waits")])
+    worker = either.worker(shutdown_timeout=HOUR)
+    stopper = threading.Thread(target=worker.stop)
+    try:
+        worker.start()
+        wait_until(lambda: record_of(either, late).status == "failed")
+        wait_until(lambda: record_of(either, waiting).status == "running")
+        stopper.start()
+        wait_until(lambda: record_of(either, waiting).status == "queued")
+        stopper.join(PATIENCE / 2)
+        assert not stopper.is_alive()
+    finally:
+        answers.set()
+    assert record_of(either, late).errors[0]["type"] == "pgq_sync.errors.JobTimeout"
+    assert record_of(either, waiting).attempts == 0
+    wait_until(lambda: len(made) == 2 and all(pool._shutdown for pool in made))  # nobody wants them any more
+
+
+def test_a_pool_that_cannot_be_made_fails_the_attempt_and_the_next_one_tries_again(either: PgQueuer) -> None:
+    makers: list[Callable[[], Executor]] = [functools.partial(ThreadPoolExecutor, 1)]
+
+    def cluster() -> Executor:
+        if len(makers) == 1:
+            makers.append(makers[0])
+            raise ConnectionError("no scheduler answers")
+        return makers.pop()()
+
+    record = run_one(either, handlers.tell_pid, executor_factory=on(cluster), retry=DatabaseRetry(initial_delay=0))
+    assert (record.status, record.attempts) == ("succeeded", 2)
+    assert [error["message"] for error in record.errors] == ["no scheduler answers"]
+
+
+def test_a_worker_does_not_wait_for_what_a_job_still_does_whose_time_was_over(either: PgQueuer, tmp_path: Path) -> None:
+    either.entrypoint("waits", executor_factory=on(Made()), timeout=0.05)(handlers.wait_for_gate)
+    job_id = either.enqueue("waits", json.dumps(str(tmp_path)))
+    drain = threading.Thread(target=either.drain)
+    drain.start()
+    try:
+        pids_in(tmp_path)
+        drain.join(PATIENCE / 2)
+        assert not drain.is_alive()
+    finally:
+        (tmp_path / "gate").touch()
+    assert record_of(either, job_id).status == "failed"
 
 
 def test_a_cancelled_job_is_not_waited_for(either: PgQueuer, tmp_path: Path) -> None:
