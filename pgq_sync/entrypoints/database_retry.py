@@ -79,11 +79,10 @@ class DatabaseRetry:
         return None if stop(state) else timedelta(seconds=state.upcoming_sleep)
 
     def _backoff(self) -> WaitBaseT:
-        exponential = tenacity.wait_exponential(
-            multiplier=in_seconds("initial_delay", self.initial_delay),
-            exp_base=self.backoff_multiplier,
-            max=in_seconds("max_delay", self.max_delay),
-        )
+        first, longest = in_seconds("initial_delay", self.initial_delay), in_seconds("max_delay", self.max_delay)
+        # No delay stays none, where tenacity, after a thousand attempts, can no longer multiply and takes the longest.
+        longest = longest if first else 0.0
+        exponential = tenacity.wait_exponential(multiplier=first, exp_base=self.backoff_multiplier, max=longest)
         return exponential + tenacity.wait_random(0, in_seconds("jitter", self.jitter))
 
 

@@ -74,6 +74,11 @@ def test_the_delay_stays_at_its_longest_however_many_attempts_there_were() -> No
     assert policy.delay(job(100_000), ValueError(), 0.0) == timedelta(minutes=5)
 
 
+def test_no_delay_stays_none_however_many_attempts_there_were() -> None:
+    policy = DatabaseRetry(initial_delay=timedelta(), stop=tenacity.stop_never)
+    assert {policy.delay(job(attempt), ValueError(), 0.0) for attempt in (1, 1000, 1100, 100_000)} == {timedelta()}
+
+
 def test_jitter_adds_at_most_as_much_as_was_said() -> None:
     policy = DatabaseRetry(initial_delay=10 * SECOND, jitter=SECOND)
     found = {policy.delay(job(1), ValueError(), 0.0) for _ in range(100)}
