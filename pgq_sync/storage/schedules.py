@@ -53,6 +53,7 @@ class PostgresSchedules:
 
     def _declare(self, session: Session, schedules: Sequence[DeclaredSchedule], now: datetime) -> bool:
         """Notes all that is declared under one name; tells whether anything has changed."""
+        session.run(self._sql["lock_name"], {"name": schedules[0].name})
         replaced: list[ScheduleRecord] = []
         if any(each.clean_old for each in schedules):
             params = {"name": schedules[0].name, "expressions": [each.expression for each in schedules]}
@@ -135,13 +136,16 @@ class PostgresSchedules:
 
     def records(self, name: str | None = None) -> list[ScheduleRecord]:
         with self._told, self._session() as session:
-            return [_record(row) for row in session.run(self._sql["schedules"], {"name": name})]
+            return self._records(session, name)
+
+    def _records(self, session: Session, name: str | None = None) -> list[ScheduleRecord]:
+        return [_record(row) for row in session.run(self._sql["schedules"], {"name": name})]
 
     def put(self, schedule: DeclaredSchedule) -> ScheduleRecord:
         with self._told, self._changing() as session:
             self._declare(session, [schedule], self._now(session))
-            rows = session.run(self._sql["schedules"], {"name": schedule.name})
-        return next(record for record in map(_record, rows) if record.expression == schedule.expression)
+            made = self._records(session, schedule.name)
+        return next(record for record in made if record.expression == schedule.expression)
 
     def pause(self, name: str, expressions: Sequence[str]) -> int:
         return self._switch("pause_schedules", name, expressions, now=text(self._clock()))
@@ -166,8 +170,7 @@ class PostgresSchedules:
 
     def run_now(self, name: str, expression: str) -> JobId | None:
         with self._told, self._session() as session:
-            found = [_record(row) for row in session.run(self._sql["schedules"], {"name": name})]
-            for schedule in found:
+            for schedule in self._records(session, name):
                 if schedule.expression == expression:
                     job = run_now_job(schedule, self._now(session))
                     return PostgresIntake(session, self._names, self._clock).add([job], on_conflict="raise", notify=True)[0]

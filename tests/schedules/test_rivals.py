@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from typing import Any
 
 import psycopg
+import pytest
 
 from pgq_sync import PgQueuer, Schedule, Settings
 from pgq_sync.engine.limits import LocalLimits
@@ -16,19 +18,21 @@ from tests.waiting import PATIENCE, wait_until
 OLD = ("1 * * * *", "2 * * * *", "3 * * * *")
 GATE = """
     create function gate() returns trigger language plpgsql as
-    $$ begin perform pg_advisory_xact_lock_shared(4711); return null; end $$;
-    create trigger gate after update or delete on pgq_schedule for each row execute function gate()
+    $$ begin perform pg_advisory_xact_lock_shared(4711); return coalesce(new, old); end $$
 """
 
 
 @contextmanager
-def at_the_first_row(dsn: str, *rivals: Callable[[], object]) -> Iterator[None]:
-    """Has rivals go on only once each of them has changed a row, or waits for another one."""
+def at_the_first_row(dsn: str, *rivals: Callable[[], object], when: str = "after insert or update or delete") -> Iterator[None]:
+    """Has rivals begin in this order, and go on only once each of them has changed a row, or waits for another one."""
     with closing(psycopg.connect(dsn, autocommit=True)) as keeper, ThreadPoolExecutor(len(rivals)) as threads:
         keeper.execute(GATE)
+        keeper.execute(f"create trigger gate {when} on pgq_schedule for each row execute function gate()".encode())
         keeper.execute("select pg_advisory_lock(4711)")
-        doing = [threads.submit(rival) for rival in rivals]
-        wait_until(lambda: waiting(dsn) == len(rivals))
+        doing = []
+        for rival in rivals:
+            doing.append(threads.submit(rival))
+            wait_until(lambda: waiting(dsn) == len(doing))
         keeper.execute("select pg_advisory_unlock(4711)")
         for each in doing:
             each.result(PATIENCE)
@@ -36,10 +40,10 @@ def at_the_first_row(dsn: str, *rivals: Callable[[], object]) -> Iterator[None]:
         keeper.execute("drop function gate() cascade")
 
 
-def version(dsn: str, *expressions: str) -> PgQueuer:
+def version(dsn: str, *expressions: str, clean_old: bool = True, **options: Any) -> PgQueuer:
     pgq = PgQueuer.from_dsn(dsn, settings=Settings())
     for expression in expressions:
-        pgq.schedule("cleanup", expression, clean_old=True)(nothing)
+        pgq.schedule("cleanup", expression, clean_old=clean_old, **options)(nothing)
     return pgq
 
 
@@ -57,6 +61,32 @@ def test_workers_of_two_versions_that_clean_up_start_at_once(dsn: str) -> None:
             left = [row[0] for row in query(dsn, "select expression from pgq_schedule order by expression")]
 
     assert left in ([OLD[0]], list(OLD[1:]))
+
+
+def test_a_version_that_cleans_up_and_one_that_does_not_start_at_once(dsn: str) -> None:
+    with version(dsn, OLD[2]) as before, version(dsn, *OLD[1:]) as one:
+        declare(before)
+        with (
+            version(dsn, *OLD[1:], clean_old=False, priority=1) as another,
+            at_the_first_row(dsn, lambda: declare(another), lambda: declare(one)),
+        ):
+            left = [row[0] for row in query(dsn, "select expression from pgq_schedule order by expression")]
+
+    assert left == list(OLD[1:])
+
+
+@pytest.mark.parametrize("action", ["pause", "remove"])
+def test_an_operator_changes_several_while_a_version_cleans_up(dsn: str, action: str) -> None:
+    with version(dsn, OLD[0]) as new, psycopg.connect(dsn, autocommit=True) as operator:
+        operator.execute("set enable_indexscan to off")  # what the planner likes to do depends on the table's size
+        book = new.on(operator).schedules
+        for expression in reversed(OLD):  # so that the rows lie in another order than that of their expressions
+            book.add("cleanup", expression)
+        act = getattr(book, action)
+        with at_the_first_row(dsn, lambda: act("cleanup"), lambda: declare(new), when="before update or delete"):
+            left = [row[0] for row in query(dsn, "select expression from pgq_schedule")]
+
+    assert left == [OLD[0]]
 
 
 def test_in_memory_a_schedule_that_is_removed_at_once_was_added_all_the_same() -> None:

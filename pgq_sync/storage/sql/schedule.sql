@@ -20,9 +20,13 @@ where (known.timezone, known.entrypoint, known.queue, known.priority, known.payl
                         excluded.on_missed, excluded.jitter)
 returning 1
 
+-- name: lock_name
+-- Has those who declare schedules of one name do so one after the other: each may remove what another adds, which no lock
+-- on the rows that there are would keep apart. Nobody else waits for it.
+select pg_advisory_xact_lock(hashtextextended({channel}() || %(name)s::text, 0))
+
 -- name: lock_schedules
--- Locks what there is of a name, in one order: of two workers that each remove what the other one declares, the second
--- waits here, and not in the midst of its changes while the first waits for it.
+-- Locks what there is of a name, in one order, as those do who pause, resume or remove several.
 select 1 from {schedule} where name = %(name)s::text order by expression for update
 
 -- name: replace_schedules
@@ -82,8 +86,13 @@ order by name, expression collate "C"
 
 -- name: pause_schedules
 -- Pauses those that are not paused yet.
+with known as materialized (
+    -- In one order, so that nobody who locks several waits for somebody who waits for him.
+    select expression from {schedule} where name = %(name)s::text and expression = any(%(expressions)s::text[])
+    order by expression for update
+)
 update {schedule} set paused_at = coalesce(%(now)s::timestamptz, statement_timestamp())
-where name = %(name)s::text and expression = any(%(expressions)s::text[]) and paused_at is null
+where name = %(name)s::text and expression = any(array(select expression from known)) and paused_at is null
 returning 1
 
 -- name: paused_schedules
@@ -103,4 +112,9 @@ where known.name = %(name)s::text and known.expression = given.expression
 
 -- name: remove_schedules
 -- Forgets schedules.
-delete from {schedule} where name = %(name)s::text and expression = any(%(expressions)s::text[]) returning 1
+with known as materialized (
+    -- In one order, so that nobody who locks several waits for somebody who waits for him.
+    select expression from {schedule} where name = %(name)s::text and expression = any(%(expressions)s::text[])
+    order by expression for update
+)
+delete from {schedule} where name = %(name)s::text and expression = any(array(select expression from known)) returning 1
