@@ -17,7 +17,7 @@ from pgq_sync.storage.inserts import PostgresIntake, text
 from pgq_sync.storage.names import Names
 from pgq_sync.storage.statements import statements
 from pgq_sync.storage.store import Clock
-from pgq_sync.storage.ticks import BESIDE_ANOTHER, fire, new_row, resumed_at, run_now_job
+from pgq_sync.storage.ticks import BESIDE_ANOTHER, fire, new_row, resumed_at, run_now_job, stands
 
 _ROWS = 1000  # schedules that fire in one transaction
 
@@ -45,11 +45,17 @@ class PostgresSchedules:
         ordered = sorted(schedules, key=lambda each: (each.name, each.expression))
         with self._translated, self._session() as session, atomic(session):
             now = self._now(session)
-            named = groupby(ordered, key=lambda each: each.name)
-            changed = [self._declare(session, list(group), now) for _, group in named]
+            changed = [self._declare(session, group, now) for group in self._news(session, ordered)]
             # Most often nothing is new as a worker starts, and nobody need look.
             if any(changed):
                 session.run(self._sql["schedules_changed"])
+
+    def _news(self, session: Session, schedules: Sequence[DeclaredSchedule]) -> list[list[DeclaredSchedule]]:
+        """What is declared, by name, without the names of which all stands so already: for a row that is not to be changed
+        no worker waits as it starts, however long an operator's transaction holds it."""
+        rows = self._records(session)
+        named = [list(group) for _, group in groupby(schedules, key=lambda each: each.name)]
+        return [group for group in named if not stands(group, [row for row in rows if row.name == group[0].name])]
 
     def _declare(self, session: Session, schedules: Sequence[DeclaredSchedule], now: datetime) -> bool:
         """Notes all that is declared under one name; tells whether anything has changed."""

@@ -18,6 +18,7 @@ HEADER = "pgq_schedule"  # under which the job's headers tell its tick
 MOST = 1000  # jobs that are enqueued in one transaction
 BESIDE_ANOTHER = 0.2  # seconds until a look at what another scheduler seems to be firing
 _MOMENT = timedelta(microseconds=1)
+_OPTIONS = ("timezone", "entrypoint", "queue", "priority", "payload", "on_missed", "jitter")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +85,22 @@ def _ticks(schedule: ScheduleRecord, late: datetime) -> Iterable[datetime]:
         return itertools.chain([first], times.ticks(first))
     latest = times.last(first, late) or first
     return itertools.chain([latest] if schedule.on_missed == "once" else [], times.ticks(latest))
+
+
+def stands(declared: Sequence[DeclaredSchedule], known: Sequence[ScheduleRecord]) -> bool:
+    """Whether all that is declared under a name is noted already, as it is declared.
+
+    Args:
+        declared: everything that is declared under it.
+        known: its rows.
+    """
+    rows = {row.expression: row for row in known}
+    cleaned = any(each.clean_old for each in declared) and len(rows) > len(declared)
+    return not cleaned and all(_stands(each, rows.get(each.expression)) for each in declared)
+
+
+def _stands(declared: DeclaredSchedule, known: ScheduleRecord | None) -> bool:
+    return known is not None and all(getattr(declared, option) == getattr(known, option) for option in _OPTIONS)
 
 
 def new_row(schedule: DeclaredSchedule, replaced: Sequence[ScheduleRecord], now: datetime) -> ScheduleRecord:

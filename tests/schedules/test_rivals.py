@@ -75,6 +75,19 @@ def test_a_version_that_cleans_up_and_one_that_does_not_start_at_once(dsn: str) 
     assert left == list(OLD[1:])
 
 
+@pytest.mark.parametrize("clean_old", [True, False])
+def test_a_worker_whose_schedules_are_known_waits_for_no_operator(dsn: str, clean_old: bool) -> None:
+    with version(dsn, *OLD, clean_old=clean_old) as pgq, psycopg.connect(dsn) as operator:
+        declare(pgq)
+        pgq.on(operator).schedules.pause("cleanup")
+        with ThreadPoolExecutor(1) as threads:
+            starting = threads.submit(declare, pgq)
+            try:
+                starting.result(PATIENCE)
+            finally:
+                operator.commit()
+
+
 @pytest.mark.parametrize("action", ["pause", "remove"])
 def test_an_operator_changes_several_while_a_version_cleans_up(dsn: str, action: str) -> None:
     with version(dsn, OLD[0]) as new, psycopg.connect(dsn, autocommit=True) as operator:
