@@ -127,7 +127,7 @@ class PgQueuer(Producer):
     @property
     def schedules(self) -> ScheduleBook:
         """The schedules: list, add, pause, resume, remove, run_now."""
-        return ScheduleBook(self.store.schedules, lambda: self.settings.max_payload)
+        return ScheduleBook(self.store.schedules, lambda: self.settings.max_payload, self.registry.queue_of)
 
     @property
     def schema(self) -> Schema:
@@ -418,4 +418,5 @@ class OnConnection(Producer):
     @property
     def schedules(self) -> ScheduleBook:
         """The schedules, as `PgQueuer.schedules`."""
-        return ScheduleBook(self._pgq.store.schedules_on(self._connection), lambda: self._pgq.settings.max_payload)
+        schedules = self._pgq.store.schedules_on(self._connection)
+        return ScheduleBook(schedules, lambda: self._pgq.settings.max_payload, self._pgq.registry.queue_of)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from pgq_sync.models import JobId, Payload, ScheduleRecord
 from pgq_sync.storage import cron
 from pgq_sync.storage.declaring import ScheduleOptions, check_schedule
 from pgq_sync.storage.intake import check_name, refuse_unknown
+from pgq_sync.storage.producer import DEFAULT_QUEUE
 from pgq_sync.storage.scheduling import Schedules
 
 if TYPE_CHECKING:
@@ -19,17 +21,31 @@ Records = list[ScheduleRecord]
 Names = list[str]
 
 
+@runtime_checkable
+class Callee(Protocol):
+    """A task, as it is seen from here."""
+
+    @property
+    def name(self) -> str: ...
+
+    def payload(self, *args: Any, **kwargs: Any) -> bytes: ...
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
+
+
 class ScheduleBook:
     """Lists, adds and steers schedules, those of the code too. Running workers see every change within a second.
 
     Args:
         schedules: of the store.
         max_payload: the largest payload, in bytes.
+        queue_of: the queue that an entrypoint was declared with, if any.
     """
 
-    def __init__(self, schedules: Schedules, max_payload: Callable[[], int]) -> None:
+    def __init__(self, schedules: Schedules, max_payload: Callable[[], int], queue_of: Callable[[str], str | None]) -> None:
         self._schedules = schedules
         self._max_payload = max_payload
+        self._queue_of = queue_of
 
     def list(self) -> Records:
         """Every schedule, one record per name and expression, in their order."""
@@ -48,7 +64,7 @@ class ScheduleBook:
         name: str,
         expression: str,
         *,
-        entrypoint: str | None = None,
+        entrypoint: str | Callee | None = None,
         payload: Payload = None,
         **options: Unpack[ScheduleOptions],
     ) -> ScheduleRecord:
@@ -58,9 +74,11 @@ class ScheduleBook:
 
         Args:
             name: of the schedule.
-            expression: as of `PgQueuer.schedule`, and so the options: timezone, on_missed, jitter, queue, priority.
-            entrypoint: whose ordinary jobs its ticks are; by default the one of the schedule's name.
-            payload: of each of these jobs.
+            expression: as of `PgQueuer.schedule`, and so the options: timezone, on_missed, jitter, priority, and queue, which
+                is by default the one that the entrypoint was declared with.
+            entrypoint: whose ordinary jobs its ticks are, by its name, or a task; by default the one of the schedule's name.
+            payload: of each of these jobs; of a task what its `payload(...)` returns, by default that of a call without
+                arguments.
 
         Returns:
             How it stands.
@@ -70,9 +88,14 @@ class ScheduleBook:
             PayloadTooLarge: the payload is larger than the setting `max_payload`.
         """
         refuse_unknown(options, ScheduleOptions.__annotations__)
+        if isinstance(entrypoint, Callee):
+            payload = entrypoint.payload() if payload is None else payload
+            entrypoint = entrypoint.name
         schedule = check_schedule(
             name, expression, entrypoint=entrypoint, payload=payload, max_payload=self._max_payload(), **options
         )
+        if schedule.queue == DEFAULT_QUEUE and (declared := self._queue_of(schedule.entrypoint)):
+            schedule = replace(schedule, queue=declared)
         return self._schedules.put(schedule)
 
     def pause(self, name: str, expression: str | None = None) -> int:

@@ -69,6 +69,40 @@ def test_the_ticks_of_another_entrypoint_are_its_ordinary_jobs(timed: Timed) -> 
     ]
 
 
+def test_the_ticks_of_a_task_call_it(timed: Timed) -> None:
+    seen: list[tuple[int, bool]] = []
+
+    @timed.pgq.task("remind")
+    def remind(customer: int = 0, *, copy: bool = False) -> None:
+        seen.append((customer, copy))
+
+    made = timed.pgq.schedules.add("one", "0 * * * *", entrypoint=remind, payload=remind.payload(7, copy=True))
+    assert (made.entrypoint, made.payload) == ("remind", remind.payload(7, copy=True))
+    timed.pgq.schedules.add("two", "0 * * * *", entrypoint=remind)
+    timed.tick_at(NOON, "remind")
+    assert timed.pgq.drain().counts == {"succeeded": 2}
+    assert sorted(seen) == [(0, False), (7, True)]
+
+
+def test_a_task_that_cannot_be_called_without_arguments_is_refused_without_a_payload(timed: Timed) -> None:
+    @timed.pgq.task("remind")
+    def remind(customer: int) -> None: ...
+
+    with pytest.raises(TypeError, match="'customer'"):
+        timed.pgq.schedules.add("one", "0 * * * *", entrypoint=remind)
+    assert timed.pgq.schedules.list() == []
+
+
+def test_ticks_go_to_the_queue_that_their_entrypoint_was_declared_with(timed: Timed) -> None:
+    @timed.pgq.entrypoint("report", queue="night")
+    def report(job: Job) -> None: ...
+
+    book = timed.pgq.schedules
+    assert book.add("report", "@daily").queue == "night"
+    assert book.add("customer 7", "@daily", entrypoint="report").queue == "night"
+    assert book.add("customer 8", "@daily", entrypoint="report", queue="day").queue == "day"
+
+
 def test_ticks_during_a_pause_are_not_missed(timed: Timed) -> None:
     book = timed.pgq.schedules
     book.add("cleanup", "0 * * * *", on_missed="all")
