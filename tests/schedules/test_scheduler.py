@@ -10,6 +10,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
+import psycopg
 import pytest
 
 from pgq_sync import Job, PgQueuer, Schedule, StoreUnavailable
@@ -282,6 +283,15 @@ def test_a_row_that_cannot_be_read_is_tried_again_in_a_minute_and_not_before(pgq
         assert schedules.tick(["broken"], None, timedelta(minutes=1)) == pytest.approx(60, abs=5)
     pgq.schedules.add("yearly", "@yearly", entrypoint="broken")
     assert schedules.tick(["broken"], None, timedelta(minutes=1)) == pytest.approx(60, abs=5)
+
+
+@pytest.mark.parametrize(
+    "change", ["jitter = '5000000 years'", "jitter = '-1 second'", "next_at = 'infinity'", "paused_at = '-infinity'"]
+)
+def test_a_value_that_no_client_could_read_is_refused_by_the_table(pgq: PgQueuer, dsn: str, change: str) -> None:
+    pgq.schedules.add("cleanup", "@daily", jitter=timedelta(days=365))
+    with pytest.raises(psycopg.errors.CheckViolation, match="pgq_schedule_check"):
+        query(dsn, f"update pgq_schedule set {change}")
 
 
 def test_a_job_that_the_database_refuses_costs_nobody_else_its_ticks(

@@ -108,9 +108,10 @@ create table {schedule} (
     last_at     timestamptz,
     paused_at   timestamptz,
     primary key (name, expression),
-    -- Clients cannot represent infinity, nor a year of five digits.
+    -- Clients cannot represent infinity, nor a year of five digits, nor every interval.
     constraint {schedule_check} check (
         on_missed in ('once', 'all', 'skip')
+        and jitter between interval '0' and interval '365 days'
         and least(next_at, last_at, paused_at) >= '0001-01-02 00:00:00+00'
         and greatest(next_at, last_at, paused_at) <= '9999-12-30 00:00:00+00'
     )
