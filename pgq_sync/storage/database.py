@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Protocol
 
 import psycopg
@@ -166,8 +166,10 @@ def atomic(session: Session) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        for statement in undo:
-            session.run(statement)
+        # A lost connection takes no statement any more, and needs none: what counts is the error that says how it was lost.
+        with suppress(Exception):
+            for statement in undo:
+                session.run(statement)
         raise
     session.run(commit)
 

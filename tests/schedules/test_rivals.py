@@ -16,6 +16,7 @@ from tests.storage.support import POLL_INTERVAL, query, waiting, worker
 from tests.waiting import PATIENCE, wait_until
 
 OLD = ("1 * * * *", "2 * * * *", "3 * * * *")
+WAITING = "from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
 GATE = """
     create function gate() returns trigger language plpgsql as
     $$ begin perform pg_advisory_xact_lock_shared(4711); return coalesce(new, old); end $$
@@ -100,6 +101,16 @@ def test_an_operator_changes_several_while_a_version_cleans_up(dsn: str, action:
             left = [row[0] for row in query(dsn, "select expression from pgq_schedule")]
 
     assert left == [OLD[0]]
+
+
+def test_who_loses_the_connection_in_the_midst_is_told_how(pgq: PgQueuer, dsn: str) -> None:
+    with psycopg.connect(dsn) as operator, ThreadPoolExecutor(1) as threads:
+        pgq.on(operator).schedules.add("cleanup", "@daily")
+        adding = threads.submit(pgq.schedules.add, "cleanup", "@daily")
+        wait_until(lambda: waiting(dsn) == 1)
+        query(dsn, f"select pg_terminate_backend(pid) {WAITING}")
+        with pytest.raises(psycopg.errors.AdminShutdown):
+            adding.result(PATIENCE)
 
 
 def test_in_memory_a_schedule_that_is_removed_at_once_was_added_all_the_same() -> None:
