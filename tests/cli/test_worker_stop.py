@@ -191,3 +191,27 @@ def test_a_signal_that_comes_while_resources_are_closed_cuts_nothing_off(shop: C
         (shop.directory / "gate").write_text("")
         assert running.ended() == 0
     assert running.stdout.all[-1] == "closed\n"
+
+
+# Modules are cleared when no Python code handles signals any more, which is where the object meets its end.
+LAST_MOMENT = """
+import os
+
+class Last:
+    def __init__(self):
+        self.kill, self.pid = os.kill, os.getpid()
+
+    def __del__(self):
+        self.kill(self.pid, {number})
+
+last = Last()
+"""
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_in_the_interpreters_last_moments_is_no_crash(shop: Console, pgq: PgQueuer, number: signal.Signals) -> None:
+    shop.write("shop.py", APPLICATION + LAST_MOMENT.format(number=int(number)))
+    with worker(shop) as running:
+        running.signal(signal.SIGTERM)
+        assert running.ended() == 0
+    assert running.stderr.all[-1] == "done: no jobs\n"
