@@ -10,7 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, MutableMapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -53,7 +53,10 @@ class Inline:
         self._store = store
         self._close_executors = registry.close
         self._worker = identify(registry, settings, name="inline", queues=None, entrypoints=None)
-        self._runner = Runner(registry, store, resources, produce, settings.max_rescues, lambda deadline: None)
+        self._runner = Runner(
+            *(registry, store, resources, produce, settings.max_rescues, lambda deadline: None),
+            lets_out=(KeyboardInterrupt,),  # here it is meant for the caller, whose thread this is
+        )
 
     def drain(self, max_jobs: int | None = None) -> WorkReport:
         """Runs what is due until nothing is, what these jobs enqueue included, or until `max_jobs` attempts were made."""
@@ -63,10 +66,19 @@ class Inline:
                 claim = self._store.claim_next(self._worker)
                 if claim is None:
                     break
-                counts[self._settle(Settlement(claim, self._attempt(claim)))] += 1
+                counts[self._work(claim)] += 1
         finally:
             self._close_executors()
         return WorkReport(dict(counts))
+
+    def _work(self, claim: Claim) -> str:
+        """Runs a job to its end, and tells which; an interrupted one goes back unless its outcome was written by then."""
+        try:
+            return self._settle(Settlement(claim, self._attempt(claim)))
+        except KeyboardInterrupt:
+            with suppress(Exception):  # a connection of the caller's may have been spoilt in a statement
+                self._written(Settlement(claim, outcomes.interrupted(claim.job, None)))
+            raise
 
     def _attempt(self, claim: Claim) -> Outcome:
         with self._store.sheltered(), _deadlines() as entered:

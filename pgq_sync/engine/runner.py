@@ -45,6 +45,7 @@ class Runner:
         max_rescues: how often a job is run again after its worker died.
         expect: told the deadline of each attempt that has one.
         report: told how far attempts are.
+        lets_out: what an attempt may raise to whoever runs it, and that is not taken for the end of the job.
 
     Attributes:
         stopping: to be set when the worker stops, so that jobs that only wait end at once.
@@ -59,6 +60,7 @@ class Runner:
         max_rescues: int,
         expect: Callable[[float], None],
         report: TakeReport | None = None,
+        lets_out: tuple[type[BaseException], ...] = (),
     ) -> None:
         self.stopping = Signal()
         self._registry = registry
@@ -69,6 +71,7 @@ class Runner:
         self._max_rescues = max_rescues
         self._expect = expect
         self._report = report
+        self._lets_out = lets_out
 
     def run(self, claim: Claim, entered: Entered) -> Outcome:
         """Runs one attempt; `entered` gets its context, by which it can be asked to stop."""
@@ -80,6 +83,8 @@ class Runner:
             if parameters.timeout is not None or parameters.transactional:
                 return self._special(entrypoint, claim, entered)
             return self._plain(entrypoint, claim, entered)
+        except self._lets_out:
+            raise
         except BaseException as error:
             # Nothing that a job does may cost the pool its thread, a log handler that fails included.
             with contextlib.suppress(Exception):
@@ -98,6 +103,8 @@ class Runner:
         entered(context)
         try:
             return outcomes.success(entrypoint.parameters, entrypoint.executor.execute(claim.job, context))
+        except self._lets_out:
+            raise
         except BaseException as error:
             return outcomes.raised(entrypoint, context, error)
 
@@ -114,6 +121,8 @@ class Runner:
             return self._execute(entrypoint, attempt)
         except ClaimLost:
             return outcomes.lost(claim.job)
+        except self._lets_out:
+            raise
         except BaseException as raised:
             error = attempt.blamed(raised)
             if attempt.settling or isinstance(error, JobTimeout):

@@ -145,6 +145,7 @@ def drain(pgq: PgQueuer, *, connection: Any = None, max_jobs: int | None = None)
         ConfigError: nothing is registered.
         ValueError: `max_jobs` is not positive, or the connection is in autocommit.
         TypeError, ConnectionError: the connection cannot be used.
+        KeyboardInterrupt: Ctrl-C was pressed; the job that ran is queued again, and has spent no attempt.
     """
     if max_jobs is not None and (not isinstance(max_jobs, int) or isinstance(max_jobs, bool) or max_jobs < 1):
         raise ValueError(f"max_jobs={max_jobs!r}: a whole number from 1 up is accepted, or None")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 from datetime import timedelta
 from typing import Any
 
+import psycopg
 import pytest
 
 from pgq_sync import Cancelled, ConfigError, Context, Hold, Job, JobTimeout, PgQueuer, Retry, testing
@@ -150,6 +152,48 @@ def test_max_jobs_bounds_the_attempts(either: PgQueuer) -> None:
     for most in (0, True, "5"):
         with pytest.raises(ValueError, match=f"max_jobs={most!r}: a whole number from 1 up"):
             testing.drain(either, max_jobs=most)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("options", [{}, {"timeout": PATIENCE}], ids=["plain", "with a timeout"])
+def test_ctrl_c_leaves_it_and_the_job_waits_again(either: PgQueuer, options: dict[str, Any]) -> None:
+    ran: list[int] = []
+
+    @either.entrypoint("work", **options)
+    def work(job: Job) -> None:
+        ran.append(job.attempt)
+        if len(ran) == 1:
+            signal.raise_signal(signal.SIGINT)
+
+    ids = [either.enqueue("work") for _ in range(2)]
+    with pytest.raises(KeyboardInterrupt):
+        testing.drain(either)
+    assert ran == [1]
+    assert [(record.id, record.status, record.attempts) for record in testing.enqueued(either)] == [
+        (job_id, "queued", 0) for job_id in ids
+    ]
+    assert record_of(either, ids[0]).errors[0]["type"] == "Interrupted"
+    assert testing.drain(either).counts == {"succeeded": 2}
+    assert ran == [1, 1, 1]
+
+
+def test_ctrl_c_in_a_transactional_handler_rolls_back_its_work(pgq: PgQueuer, dsn: str) -> None:
+    query(dsn, "create table effect (payload bytea)")
+
+    @pgq.entrypoint("work", transactional=True)
+    def work(job: Job, context: Context) -> None:
+        context.connection.execute("insert into effect values (%s)", [job.payload])
+        signal.raise_signal(signal.SIGINT)
+
+    pgq.enqueue("work", "half")
+    with pytest.raises(KeyboardInterrupt):
+        testing.drain(pgq)
+    assert query(dsn, "select * from effect") == []
+    assert pgq.jobs.count() == {("work", "queued"): 1}
+    with psycopg.connect(dsn) as connection:
+        with pytest.raises(KeyboardInterrupt):
+            testing.drain(pgq, connection=connection)
+        found = connection.execute("select status, attempt, (select count(*) from effect) from pgq_job").fetchone()
+        assert found == ("queued", 0, 0)
 
 
 def test_without_an_entrypoint_it_says_so(either: PgQueuer) -> None:
