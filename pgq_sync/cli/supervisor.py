@@ -22,6 +22,8 @@ from pgq_sync.engine.mailbox import Mailbox
 
 logger = logging.getLogger("pgq_sync.supervisor")
 
+_WELL = {DONE, AGAIN}  # exit codes of children that were in good order
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delays:
@@ -70,7 +72,7 @@ class Child:
         """Its process is no more; one that lived `steady` seconds was in good order till then."""
         if process.ready:
             self._first = None
-        if code in (DONE, AGAIN) or time.monotonic() - process.started >= steady:
+        if code in _WELL or time.monotonic() - process.started >= steady:
             self.delay = 0.0
         # Without a worker yet, it does not handle the signal by which it is asked to stop, and has nothing to put back.
         early = process.asked is not None and code == -signal.SIGTERM and not process.ready
@@ -178,8 +180,9 @@ class Supervisor:
             self._stop(hurry=False)
         delay = None if self._stopping else self._delay(child, process.asked is not None, code)
         child.start_at = None if delay is None else time.monotonic() + delay
-        well = child.result in (DONE, AGAIN)
-        logger.log(logging.INFO if well else logging.WARNING, "%s%s", what, "" if delay is None else f"; {_when(delay)}")
+        logger.log(
+            logging.INFO if child.result in _WELL else logging.WARNING, "%s%s", what, "" if delay is None else f"; {_when(delay)}"
+        )
 
     def _delay(self, child: Child, asked: bool, code: int) -> float | None:
         """Seconds until `child` starts again after it has ended; None: it does not."""
@@ -222,7 +225,7 @@ class Supervisor:
             return CALLED_WRONGLY
         if PUT_BACK in results:
             return PUT_BACK
-        return DONE if results == {DONE} else FAILED
+        return DONE if results <= _WELL else FAILED
 
 
 def _how(code: int) -> str:

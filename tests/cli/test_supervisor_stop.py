@@ -10,7 +10,7 @@ import pytest
 
 from pgq_sync import NewJob, PgQueuer
 from tests.cli.console import Console
-from tests.cli.supervised import APPLICATION, WORKER, boss, fleet, running_in, supervised
+from tests.cli.supervised import APPLICATION, PYTHON, WORKER, boss, fleet, running_in, supervised
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals and named pipes are those of POSIX")
@@ -113,6 +113,23 @@ def test_children_that_are_still_loading_end_at_a_signal(shop: Console) -> None:
             running.stdout.wait_for("loading")
         running.signal(signal.SIGTERM)
         assert running.ended() == 0
+
+
+# It asks for a new process in its place just when no one is wanted any more.
+TIRED = """
+import signal, sys, threading
+signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(75))
+print("waiting", flush=True)
+threading.Event().wait()
+"""
+
+
+def test_a_child_that_asks_to_be_replaced_while_all_stop_has_ended_well(offline: Console) -> None:
+    with boss(offline, [*PYTHON, TIRED]) as running:
+        running.stdout.wait_for("waiting")
+        running.signal(signal.SIGTERM)
+        assert running.ended() == 0
+    assert " WARNING " not in str(running.stderr)
 
 
 def test_what_a_job_starts_finds_an_empty_standard_input(shop: Console, pgq: PgQueuer) -> None:
