@@ -137,6 +137,10 @@ class Supervisor:
         logger.info("all children have ended: exit code %s", code)
         return code
 
+    def request_stop(self) -> None:
+        """Makes `run` stop the children, and return; returns at once. May be called from a signal's handler."""
+        self._mailbox.put(signal.SIGTERM)
+
     def _watching(self) -> AbstractContextManager[None]:
         if self._reload is None:
             return nullcontext()

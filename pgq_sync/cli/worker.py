@@ -9,10 +9,10 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -83,10 +83,10 @@ def worker(
     leash = Follower() if options["supervised"] else None
     logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
     given = _parsed(options)
+    if any(options[name] for name in _SUPERVISING):
+        _supervise(click.get_current_context(), embedded)
     with _held_by_no_thread() as workers, contextlib.ExitStack() as stack:
         stack.enter_context(embedded_environment(embedded))
-        if any(options[name] for name in _SUPERVISING):
-            sys.exit(_supervisor(click.get_current_context()).run())
         pgq = _loaded(stack, target, arguments)
         stack.callback(pgq.close)
         if embedded is not None or options["install"]:
@@ -107,27 +107,38 @@ def worker(
         report = made.run()
     # Whoever wants the process to end while its resources are closed wants no other one in its place.
     leave(replace(report, exhausted=False) if asked.is_set() else report, supervised=leash is not None)
-    if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGTERM, signal.SIGINT):
-            # The interpreter's end gives other handlers up, and a signal in its last moments would count as a crash.
-            signal.signal(number, signal.SIG_IGN)
+    # The interpreter's end gives other handlers up, and a signal in its last moments would count as a crash.
+    _handle_signals(signal.SIG_IGN)
 
 
-def _stopped_by_signals(worker: Worker) -> threading.Event:
-    """Has signals stop the worker, from before it runs until the process ends; tells whether one has come.
+def _supervise(context: click.Context, embedded: str | None) -> NoReturn:
+    with embedded_environment(embedded):
+        supervisor = _supervisor(context)
+        _stopped_by_signals(supervisor)
+        code = supervisor.run()
+    _handle_signals(signal.SIG_IGN)  # as above
+    sys.exit(code)
 
-    While `run` works it handles them itself. One that comes later finds a worker that stops already, and ends nothing early.
+
+def _stopped_by_signals(running: Worker | Supervisor) -> threading.Event:
+    """Has signals stop it, from before it runs until the process ends; tells whether one has come.
+
+    While `run` works it handles them itself. One that comes later finds it stopping already, and ends nothing early.
     """
     asked = threading.Event()
 
     def handle(number: int, frame: FrameType | None) -> None:
         asked.set()
-        worker.request_stop()
+        running.request_stop()
 
+    _handle_signals(handle)
+    return asked
+
+
+def _handle_signals(handler: Callable[[int, FrameType | None], None] | signal.Handlers) -> None:
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, handle)
-    return asked
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager

@@ -127,6 +127,19 @@ def test_of_several_processes_the_first_runs_the_server_and_the_others_make_the_
     assert called == 2 * ["called with --supervised --install -- shop:pgq\n"] + ["called with --supervised -- shop:pgq\n"]
 
 
+def test_a_signal_that_comes_while_the_server_stops_leaves_none_behind(place: Path) -> None:
+    console = Console(place)
+    console.write("shop.py", "from pgq_sync import PgQueuer\npgq = PgQueuer.from_dsn()\npgq.entrypoint('fetch')(print)\n")
+    with console.start("worker", "shop:pgq", "--processes", "1", "--embedded", "./data") as running:
+        running.stderr.wait_for(" started: ")
+        running.signal(signal.SIGTERM)
+        running.stderr.wait_for("all children have ended: exit code 0")
+        for number in (signal.SIGTERM, signal.SIGINT):
+            running.signal(number)
+        assert running.ended() == 0
+    assert not (place / "data" / "postmaster.pid").exists()
+
+
 def test_an_embedded_server_comes_before_every_database_that_is_named(place: Path) -> None:
     nowhere = dict.fromkeys(("PGQ_DSN", "DATABASE_URL", "PGQ_LISTEN_DSN"), "host=/nonexistent")
     console = Console(REPOSITORY, **nowhere)
