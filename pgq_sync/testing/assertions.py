@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, TypedDict, overload
 
 from pgq_sync.app import PgQueuer
 from pgq_sync.models import JobRecord
 from pgq_sync.testing.calls import same_call
 from pgq_sync.testing.naming import name_of
 from pgq_sync.testing.overriding import where
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 ANY: Any = ...
 """In place of a value: whatever it is."""
@@ -20,6 +23,21 @@ _MOST = 2**31 - 1
 _SHOWN = 10  # jobs in a message
 _LONGEST = 200  # characters of a value in it
 _MOMENT = timedelta(milliseconds=1)
+
+
+class Wanted(TypedDict, total=False):
+    """What a job may be looked for by; `assert_enqueued` documents it. In place of each value, `ANY` is as good as none."""
+
+    payload: Any
+    arguments: tuple[Any, ...]
+    headers: Mapping[str, Any] | None
+    queue: str
+    priority: int
+    dedupe_key: str | None
+    execute_after: timedelta | datetime
+
+
+_TAKEN = tuple(Wanted.__annotations__)
 
 
 def enqueued(pgq: PgQueuer, entrypoint: object = None, *, connection: Any = None) -> list[JobRecord]:
@@ -38,40 +56,18 @@ def enqueued(pgq: PgQueuer, entrypoint: object = None, *, connection: Any = None
 
 @overload
 def assert_enqueued(
-    pgq: PgQueuer,
-    entrypoint: object,
-    *,
-    payload: Any = ANY,
-    arguments: tuple[Any, ...] = ANY,
-    headers: Mapping[str, Any] | None = ANY,
-    queue: str = ANY,
-    priority: int = ANY,
-    dedupe_key: str | None = ANY,
-    execute_after: timedelta | datetime = ANY,
-    count: None = None,
-    connection: Any = None,
+    pgq: PgQueuer, entrypoint: object, *, count: None = None, connection: Any = None, **wanted: Unpack[Wanted]
 ) -> JobRecord: ...
 
 
 @overload
 def assert_enqueued(
-    pgq: PgQueuer,
-    entrypoint: object,
-    *,
-    payload: Any = ANY,
-    arguments: tuple[Any, ...] = ANY,
-    headers: Mapping[str, Any] | None = ANY,
-    queue: str = ANY,
-    priority: int = ANY,
-    dedupe_key: str | None = ANY,
-    execute_after: timedelta | datetime = ANY,
-    count: int,
-    connection: Any = None,
+    pgq: PgQueuer, entrypoint: object, *, count: int, connection: Any = None, **wanted: Unpack[Wanted]
 ) -> list[JobRecord]: ...
 
 
 def assert_enqueued(
-    pgq: PgQueuer, entrypoint: object, *, count: int | None = None, connection: Any = None, **wanted: Any
+    pgq: PgQueuer, entrypoint: object, *, count: int | None = None, connection: Any = None, **wanted: Unpack[Wanted]
 ) -> JobRecord | list[JobRecord]:
     """Makes sure that a job waits, or runs, or is held, with these values; those that are not given may be any.
 
@@ -102,7 +98,7 @@ def assert_enqueued(
     return found[0] if count is None else found
 
 
-def assert_not_enqueued(pgq: PgQueuer, entrypoint: object, *, connection: Any = None, **wanted: Any) -> None:
+def assert_not_enqueued(pgq: PgQueuer, entrypoint: object, *, connection: Any = None, **wanted: Unpack[Wanted]) -> None:
     """Makes sure that no job with these values waits, runs or is held. Arguments as in `assert_enqueued`.
 
     Raises:
@@ -143,9 +139,6 @@ def _due(job: JobRecord, wanted: Any) -> bool:
     if isinstance(wanted, timedelta):
         return abs(job.execute_after - job.created_at - max(wanted, timedelta())) < _MOMENT
     return bool(job.execute_after == wanted)
-
-
-_TAKEN = ("payload", "arguments", "headers", "queue", "priority", "dedupe_key", "execute_after")
 
 
 def _differing(job: JobRecord, given: Mapping[str, Any]) -> list[str]:

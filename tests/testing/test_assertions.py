@@ -130,6 +130,6 @@ def test_jobs_count_until_they_are_finished(either: PgQueuer) -> None:
 
 def test_an_argument_that_does_not_exist_is_refused(either: PgQueuer) -> None:
     with pytest.raises(TypeError, match="there is no argument 'payloads': payload, arguments, headers"):
-        testing.assert_not_enqueued(either, "fetch", payloads="x")
+        testing.assert_not_enqueued(either, "fetch", payloads="x")  # type: ignore[call-arg]
     with pytest.raises(TypeError, match="there is no argument 'payloads'"):
         testing.assert_enqueued(either, "fetch", payloads="x")  # type: ignore[call-overload]
