@@ -28,6 +28,7 @@ from pgq_sync.errors import (
     Retry,
     SchemaError,
     StoreUnavailable,
+    WaitEnded,
 )
 from pgq_sync.models import (
     CancelResult,
@@ -91,6 +92,7 @@ __all__ = [
     "Settings",
     "StoreUnavailable",
     "Task",
+    "WaitEnded",
     "WorkReport",
     "Worker",
     "__version__",

@@ -349,7 +349,7 @@ class PgQueuer(Producer):
             TimeoutError: it has not ended in time.
             TypeError, ValueError: no job can have this id, or the timeout is no duration.
             SchemaError: the tables are missing, or the database's user may not wait.
-            concurrent.futures.CancelledError: `close` was called meanwhile.
+            WaitEnded: `close` was called meanwhile; it is a `concurrent.futures.CancelledError` too.
         """
         return self._watcher.wait_for(job_id, timeout)
 
@@ -361,7 +361,7 @@ class PgQueuer(Producer):
 
         Raises:
             JobFailed: it has not succeeded; the traceback in the worker is its cause.
-            JobNotFound, TimeoutError, TypeError, ValueError, concurrent.futures.CancelledError: as in `wait`.
+            JobNotFound, TimeoutError, TypeError, ValueError, WaitEnded: as in `wait`.
         """
         return result_of(self.wait(job_id, timeout))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from concurrent.futures import CancelledError
 from datetime import timedelta
 from typing import Any
 
@@ -88,6 +89,23 @@ class JobFailed(PgqError):
 
     def __reduce__(self) -> tuple[type[JobFailed], tuple[Any]]:
         return JobFailed, (self.completion,)
+
+
+class WaitEnded(PgqError, CancelledError):
+    """What waited for a job was closed: the application, or the watcher. Nothing is known of how the job ends.
+
+    Args:
+        job_id: the job.
+    """
+
+    def __init__(self, job_id: int) -> None:
+        super().__init__(
+            f"job {job_id} is not waited for: the application, or its watcher, was closed; wait anew, by a new watcher"
+        )
+        self.job_id = job_id
+
+    def __reduce__(self) -> tuple[type[WaitEnded], tuple[int]]:
+        return WaitEnded, (self.job_id,)
 
 
 class RemoteTraceback(Exception):

@@ -15,7 +15,7 @@ from pgq_sync.durations import in_seconds
 from pgq_sync.engine.promises import Promises
 from pgq_sync.engine.threads import BackgroundThread
 from pgq_sync.engine.vigil import Lookouts, Vigil
-from pgq_sync.errors import JobFailed, RemoteTraceback
+from pgq_sync.errors import JobFailed, RemoteTraceback, WaitEnded
 from pgq_sync.models import Completion, JobId
 from pgq_sync.storage.jobs import check_id
 
@@ -81,7 +81,8 @@ class CompletionWatcher:
 
         Raises:
             TypeError, ValueError: no job can have this id.
-            RuntimeError: the watcher is closed, or belongs to another process.
+            WaitEnded: the watcher is closed.
+            RuntimeError: it belongs to another process.
             ConfigError: nothing names a database.
         """
         checked = JobId(check_id(job_id))
@@ -90,7 +91,7 @@ class CompletionWatcher:
         store = self._pgq.store
         with self._lock:
             if self._closed:
-                raise RuntimeError("this watcher is closed: make a new one")
+                raise WaitEnded(checked)
             watched = self._watched.get(store) or self._start(store)
             promise = watched.promises.add(checked)
         watched.vigil.waker.set()
@@ -107,7 +108,8 @@ class CompletionWatcher:
             JobNotFound: there is no such job.
             TimeoutError: it has not ended in time.
             TypeError, ValueError: no job can have this id, or the timeout is no duration.
-            concurrent.futures.CancelledError: the watcher was closed meanwhile.
+            WaitEnded: the watcher is closed, or was meanwhile.
+            RuntimeError: it belongs to another process.
         """
         seconds = None if timeout is None else in_seconds("timeout", timeout, most=None, otherwise=", or None for ever")
         promise = self.watch(job_id)
@@ -116,6 +118,8 @@ class CompletionWatcher:
             if not promise.done():
                 raise TimeoutError(f"job {job_id} has not ended within {seconds:g} s")
             return promise.result()
+        except concurrent.futures.CancelledError:
+            raise WaitEnded(job_id) from None
         finally:
             promise.cancel()  # of no effect where it is done
 

@@ -6,7 +6,7 @@ import math
 import pickle
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -27,17 +27,9 @@ from pgq_sync import (
 from pgq_sync.engine import vigil
 from pgq_sync.storage.memory.watches import MemoryLookout
 from pgq_sync.storage.watches import PostgresLookout
+from tests.engine.watching import NEVER, wait_until_kept
 from tests.storage.support import ended, hand
-from tests.waiting import PATIENCE, wait_until
-
-NEVER = timedelta(days=1)
-
-
-@pytest.fixture
-def watcher(either: PgQueuer) -> Iterator[CompletionWatcher]:
-    """A watcher of the application's jobs."""
-    with CompletionWatcher(either) as one:
-        yield one
+from tests.waiting import PATIENCE
 
 
 def told(watcher: CompletionWatcher, job_id: int, act: Callable[[], object]) -> Completion:
@@ -47,11 +39,6 @@ def told(watcher: CompletionWatcher, job_id: int, act: Callable[[], object]) -> 
     assert not future.done()
     act()
     return future.result(PATIENCE)
-
-
-def wait_until_kept(watcher: CompletionWatcher, *ids: int) -> None:
-    """Waits until the store knows that the jobs are watched, and they were seen unfinished."""
-    wait_until(lambda: any(watched.vigil._seen.issuperset(ids) for watched in watcher._watched.values()))
 
 
 @pytest.mark.parametrize("status", ["succeeded", "failed", "cancelled", "held"])

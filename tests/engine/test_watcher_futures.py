@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import concurrent.futures
 import os
+import pickle
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import CancelledError, Future, as_completed
-from datetime import timedelta
 
 import pytest
 
@@ -17,23 +16,12 @@ from pgq_sync import (
     CompletionWatcher,
     NewJob,
     PgQueuer,
+    WaitEnded,
 )
+from pgq_sync.storage.jobs import check_id
+from tests.engine.watching import NEVER, wait_until_kept
 from tests.storage.support import ended, hand
 from tests.waiting import PATIENCE, wait_until
-
-NEVER = timedelta(days=1)
-
-
-@pytest.fixture
-def watcher(either: PgQueuer) -> Iterator[CompletionWatcher]:
-    """A watcher of the application's jobs."""
-    with CompletionWatcher(either) as one:
-        yield one
-
-
-def wait_until_kept(watcher: CompletionWatcher, *ids: int) -> None:
-    """Waits until the store knows that the jobs are watched, and they were seen unfinished."""
-    wait_until(lambda: any(watched.vigil._seen.issuperset(ids) for watched in watcher._watched.values()))
 
 
 def test_futures_are_waited_for_by_the_standard_library(either: PgQueuer, watcher: CompletionWatcher) -> None:
@@ -120,8 +108,9 @@ def test_leaving_the_block_cancels_what_is_pending(either: PgQueuer) -> None:
     assert all(future.cancelled() for future in futures)
     assert len(concurrent.futures.wait(futures, 0).done) == 2
     assert watched.thread.join(5)  # seconds: well before an idle one ends
-    with pytest.raises(RuntimeError, match="this watcher is closed: make a new one"):
-        watcher.watch(job_id)
+    for refused in (watcher.watch, watcher.wait_for):
+        with pytest.raises(WaitEnded, match=f"job {job_id} is not waited for: .* was closed; wait anew, by a new watcher"):
+            refused(job_id)
     watcher.close()
 
 
@@ -155,12 +144,29 @@ def test_a_closed_application_ends_its_waits_and_opens_again(either: PgQueuer) -
         wait = pool.submit(either.wait, job_id)
         wait_until(lambda: "pgq-watcher" in threads())
         either.close()
-        with pytest.raises(CancelledError):
+        with pytest.raises(WaitEnded, match=f"job {job_id} is not waited for: the application, .* was closed") as ended_by:
             wait.result(PATIENCE)
+    assert isinstance(ended_by.value, CancelledError)
+    assert pickle.loads(pickle.dumps(ended_by.value)).job_id == job_id
     wait_until(lambda: "pgq-watcher" not in threads())
     either.jobs.cancel([job_id])
     assert either.wait(job_id, PATIENCE).status == "cancelled"
     either.close()
+
+
+def test_an_application_that_is_closed_just_as_one_begins_to_wait_says_so(
+    either: PgQueuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = ended(either, "succeeded")
+
+    def closed_first(given: object) -> int:
+        either.close()
+        return check_id(given)
+
+    with monkeypatch.context() as patch, pytest.raises(WaitEnded, match=f"job {job_id} is not waited for: the application"):
+        patch.setattr("pgq_sync.engine.watcher.check_id", closed_first)
+        either.wait(job_id, PATIENCE)
+    assert either.wait(job_id, PATIENCE).status == "succeeded"
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
