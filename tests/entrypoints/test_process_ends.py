@@ -160,6 +160,7 @@ def test_jobs_that_wait_for_a_process_end_at_once(either: PgQueuer, tmp_path: Pa
     assert record_of(either, waiting[1]).attempts == 0
 
 
+@pytest.mark.alone  # some jobs must end within their 0.2 s
 def test_many_deadlines_lose_no_process_and_no_place(either: PgQueuer) -> None:
     either.entrypoint("short", executor_factory=TWO, timeout=0.2)(handlers.nap)
     either.entrypoint("fine", executor_factory=TWO, store_result=True)(handlers.nap)

@@ -16,6 +16,7 @@ from pgq_sync.engine.limits import LocalLimits
 from pgq_sync.models import Claim, JobId, Limit, Outcome, Room, Settled, Settlement, WorkerInfo
 from pgq_sync.storage.claiming import Claimer
 from pgq_sync.storage.names import Names
+from pgq_sync.storage.postgres import PostgresStore
 from pgq_sync.storage.store import Store
 from tests.waiting import wait_until
 
@@ -61,6 +62,16 @@ class Hand:
         ended = self.limits.ended(each.claim.job.entrypoint for each in [*settled.written, *settled.lost])
         self.claimer.ended(ended)
         return settled
+
+
+def ask_too_late(store: Store, job_id: int) -> None:
+    """Asks a job that waits to end, as who took it for running does when it goes back at that moment."""
+    if isinstance(store, PostgresStore):
+        with store._connections.session() as session:
+            asked = store._names.fill("insert into {cancel} (job_id, asked_at) values (%(id)s, now())")
+            session.run(asked, {"id": job_id})
+    else:
+        store._state.requests.add(job_id)  # type: ignore[attr-defined]
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import pytest
 from pgq_sync import DuplicateJob, NewJob, PgQueuer
 from pgq_sync.models import JobRecord
 from tests.storage.conftest import Timed
-from tests.storage.support import hand
+from tests.storage.support import ask_too_late, hand
 
 
 def _record(pgq: PgQueuer, job_id: int | None) -> JobRecord:
@@ -116,8 +116,8 @@ def test_replace_forgets_that_the_old_job_was_asked_to_end(timed: Timed) -> None
     job_id = timed.producer.enqueue("work", "old", dedupe_key="k")
     with hand(timed.store, "work") as one:
         claim = one.claim_one()
-        timed.store.operations().cancel([job_id])
-        one.settle(claim, "retried")  # it had not heard of it
+        one.settle(claim, "retried")
+        ask_too_late(timed.store, job_id)
 
         assert timed.producer.enqueue("work", "new", dedupe_key="k", on_conflict="replace") == job_id
 

@@ -12,7 +12,7 @@ from pgq_sync import NewJob, PgQueuer
 from pgq_sync.models import Claim, JobId
 from pgq_sync.storage import operations
 from tests.storage.conftest import Timed
-from tests.storage.support import Hand, ear, ended, hand, query, record
+from tests.storage.support import Hand, ask_too_late, ear, ended, hand, query, record
 
 HOUR = timedelta(hours=1)
 NOWHERE = JobId(10**9)
@@ -92,14 +92,26 @@ def test_a_job_that_goes_back_although_it_was_asked_to_end_is_ended(either: PgQu
         assert either.store.end_cancelled() == 0
         assert record(either, job_id).status == "running"
 
-        one.settle(claim, status)
-        assert either.store.end_cancelled() == 1
-        assert either.store.end_cancelled() == 0
+        assert one.settle(claim, status, error='{"type": "Busy"}').written
 
         assert record(either, job_id).status == "cancelled"
-        assert record(either, job_id).errors[-1]["type"] == "Cancelled"
+        assert [error["type"] for error in record(either, job_id).errors] == ["Busy", "Cancelled"]
+        assert either.store.end_cancelled() == 0
         assert either.store.cancel_requests([job_id]) == set()
         assert one.claim() == []
+
+
+@pytest.mark.parametrize("status", ["queued", "held"])
+def test_a_job_that_was_asked_to_end_just_after_it_went_back_is_ended(either: PgQueuer, status: str) -> None:
+    job_id = either.enqueue("work") if status == "queued" else ended(either, "held")
+    ask_too_late(either.store, job_id)
+
+    assert either.store.end_cancelled() == 1
+    assert either.store.end_cancelled() == 0
+
+    assert record(either, job_id).status == "cancelled"
+    assert record(either, job_id).errors[-1]["type"] == "Cancelled"
+    assert either.store.cancel_requests([job_id]) == set()
 
 
 def test_what_finished_jobs_were_asked_is_forgotten(either: PgQueuer) -> None:

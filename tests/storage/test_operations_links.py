@@ -13,7 +13,7 @@ from psycopg_pool import ConnectionPool
 from pgq_sync import NewJob, PgQueuer, Settings
 from pgq_sync.storage import operations
 from tests.storage.links import DRIVERS, KINDS, linked
-from tests.storage.support import ended, hand, query, record
+from tests.storage.support import ask_too_late, ended, hand, query, record
 
 FORGET_TODAY = """
     do $$ declare today regclass := 'pgq_history_' || to_char(now() at time zone 'UTC', 'YYYYMMDD'); begin
@@ -136,14 +136,22 @@ def test_one_connection_is_enough(dsn: str, monkeypatch: pytest.MonkeyPatch, num
 
 def test_the_engine_too_makes_the_day_that_history_lacks(pgq: PgQueuer, dsn: str) -> None:
     job_id = pgq.enqueue("work")
-    with hand(pgq.store, "work") as one:
-        claim = one.claim_one()
-        pgq.jobs.cancel([job_id])
-        one.settle(claim, "retried")
+    ask_too_late(pgq.store, job_id)
     query(dsn, FORGET_TODAY)
 
     assert pgq.store.end_cancelled() == 1
     assert record(pgq, job_id).status == "cancelled"
+
+
+def test_so_it_does_for_a_job_that_ends_where_it_would_have_gone_back(pgq: PgQueuer, dsn: str) -> None:
+    asked, other = pgq.enqueue("work"), pgq.enqueue("work")
+    with hand(pgq.store, "work") as one:
+        claims = one.claim()
+        pgq.jobs.cancel([asked])
+        query(dsn, FORGET_TODAY)
+        assert len(one.settle(claims, "retried").written) == 2
+
+    assert [record(pgq, each).status for each in (asked, other)] == ["cancelled", "queued"]
 
 
 @pytest.mark.parametrize("kind", DRIVERS)

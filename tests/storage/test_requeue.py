@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pgq_sync import PgQueuer, SchemaError
-from tests.storage.support import ear, ended, hand, query, record
+from tests.storage.support import ask_too_late, ear, ended, hand, query, record
 
 
 def test_a_held_job_is_put_back_under_its_own_id(either: PgQueuer) -> None:
@@ -151,11 +151,9 @@ def test_a_conflict_uses_nothing_up(either: PgQueuer) -> None:
 
 
 def test_a_requeued_job_is_no_longer_asked_to_end(either: PgQueuer) -> None:
-    job_id = either.enqueue("work")
+    job_id = ended(either, "held")
+    ask_too_late(either.store, job_id)
     with hand(either.store, "work") as one:
-        claims = one.claim()
-        assert list(either.jobs.cancel([job_id]).asked) == [job_id]
-        one.settle(claims, "held")
         either.jobs.requeue([job_id])
 
         assert either.store.end_cancelled() == 0

@@ -16,7 +16,7 @@ from pgq_sync.storage.connections import OwnPool
 from pgq_sync.storage.postgres import PostgresStore
 from pgq_sync.storage.schema import grants
 from tests.storage.roles import FORBIDDEN, Role, days, granted, login
-from tests.storage.support import MovableClock, ended, hand, query, worker
+from tests.storage.support import MovableClock, ask_too_late, ended, hand, query, worker
 from tests.waiting import PATIENCE
 
 LIMIT = timedelta(seconds=15)
@@ -168,6 +168,7 @@ def test_a_worker_looks_after_limits_and_requests(runner: Role) -> None:
         pgq.jobs.cancel([job_id])
         assert pgq.store.cancel_requests([job_id]) == {job_id}
         one.settle(claim, "retried")
+    ask_too_late(pgq.store, pgq.enqueue("work"))
     assert pgq.store.end_cancelled() == 1
 
 

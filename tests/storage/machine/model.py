@@ -161,6 +161,9 @@ class Jobs:
         if outcome.status in FINISHING:
             self.finish(row.id, outcome.status, keep=outcome.keep, errors=errors)
             return None
+        if row.id in self.requests:
+            self.finish(row.id, "cancelled", errors=errors + 1)
+            return None
         return self.put_back(
             row.id,
             status="held" if outcome.status == "held" else "queued",
