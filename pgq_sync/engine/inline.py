@@ -90,8 +90,6 @@ class Inline:
         while settled.blocked:
             time.sleep(_SOON)  # between two looks: somebody else has the row locked
             settled = self._written(settlement)
-        if settlement.outcome.status in ("retried", "held"):
-            self._store.end_cancelled()  # what was asked to end while it ran does not wait for another attempt
         return settled.written[0].outcome.status if settled.written else "lost"
 
     def _written(self, settlement: Settlement) -> Settled:
