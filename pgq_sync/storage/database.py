@@ -6,6 +6,7 @@ SQLAlchemy is imported here: their connections are told by what they offer.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -17,6 +18,7 @@ from psycopg.rows import tuple_row
 
 Row = tuple[Any, ...]
 Params = Mapping[str, Any]
+_ALIAS = re.compile(r"[\w. -]{1,63}")
 
 
 class Session(Protocol):
@@ -128,6 +130,25 @@ def bind(connection: Any) -> BoundSession:
         TypeError: it is none of these, or an async one.
         ConnectionError: it is closed.
     """
+    connection = accepted(connection)
+    if isinstance(connection, psycopg.Connection):
+        return PsycopgSession(connection)
+    if _is_sqlalchemy_session(connection):
+        connection = accepted(_connection_of(connection))
+    if hasattr(connection, "exec_driver_sql"):
+        return SqlAlchemySession(connection)
+    return DjangoSession(connection)
+
+
+def accepted(connection: Any) -> Any:
+    """A connection that `bind` takes, which it also is where nothing is to be done on it. It begins nothing.
+
+    Returns:
+        The connection that an alias or a cursor stands for, else itself.
+
+    Raises:
+        The errors of `bind`.
+    """
     if isinstance(connection, str):
         connection = _django_connection(connection)
     if isinstance(connection, psycopg.Cursor):
@@ -138,20 +159,19 @@ def bind(connection: Any) -> BoundSession:
         _require_open(connection, connection.closed)
         if connection.pgconn.pipeline_status != PipelineStatus.OFF:
             raise TypeError(f"{_kind(connection)} is in pipeline mode, where no answer comes in time: enqueue outside of it")
-        return PsycopgSession(connection)
-    if hasattr(connection, "get_bind") and callable(getattr(connection, "connection", None)):
-        connection = _connection_of(connection)
-    if hasattr(connection, "exec_driver_sql"):
+    elif _is_sqlalchemy_session(connection):
+        _require_postgresql(connection, connection.get_bind().dialect.name)
+    elif hasattr(connection, "exec_driver_sql"):
         _require_open(connection, connection.closed)
         _require_postgresql(connection, connection.dialect.name)
-        return SqlAlchemySession(connection)
-    if hasattr(connection, "vendor") and hasattr(connection, "get_autocommit"):
+    elif hasattr(connection, "vendor") and hasattr(connection, "get_autocommit"):
         _require_postgresql(connection, connection.vendor)
-        return DjangoSession(connection)
-    raise TypeError(
-        f"{_kind(connection)} is no connection that pgq-sync knows: pass a psycopg connection or cursor, a Django "
-        "connection or its alias, or an SQLAlchemy Session, Connection or scoped_session"
-    )
+    else:
+        raise TypeError(
+            f"{_kind(connection)} is no connection that pgq-sync knows: pass a psycopg connection or cursor, a Django "
+            "connection or its alias, or an SQLAlchemy Session, Connection or scoped_session"
+        )
+    return connection
 
 
 @contextmanager
@@ -175,10 +195,19 @@ def atomic(session: Session) -> Iterator[None]:
 
 
 def _django_connection(alias: str) -> Any:
+    if not _ALIAS.fullmatch(alias):  # never shown: it may be a DSN, with a password
+        raise TypeError(
+            "a text that is no alias of a Django connection, as a DSN is none, names no transaction to join: pass an open "
+            "connection, as psycopg.connect(dsn) gives one"
+        )
     django = sys.modules.get("django.db")
     if django is None:
         raise TypeError(f"{alias!r} would be the alias of a Django connection, but Django is not loaded")
     return django.connections[alias]
+
+
+def _is_sqlalchemy_session(connection: Any) -> bool:
+    return hasattr(connection, "get_bind") and callable(getattr(connection, "connection", None))
 
 
 def _connection_of(session: Any) -> Any:

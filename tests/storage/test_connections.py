@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from types import SimpleNamespace
 from typing import Any
 
 import psycopg
@@ -210,6 +212,21 @@ def test_what_is_no_connection_of_a_known_kind_is_refused(pgq: PgQueuer, dsn: st
         for given in (bare, bare.cursor(), engine):
             with pytest.raises(TypeError, match="pass a psycopg connection"):
                 pgq.on(given).enqueue("work")
+    assert pgq.jobs.count() == {}
+
+
+@pytest.mark.parametrize("given", ["postgresql://me:hunter2@db/shop", "host=db password=hunter2", "hunter2@db"])
+@pytest.mark.parametrize("loaded", [True, False], ids=["Django", "no Django"])
+def test_a_dsn_in_place_of_a_connection_is_refused_and_not_shown(
+    pgq: PgQueuer, monkeypatch: pytest.MonkeyPatch, given: str, loaded: bool
+) -> None:
+    django: Any = SimpleNamespace(connections={}) if loaded else None
+    monkeypatch.setitem(sys.modules, "django.db", django)
+
+    with pytest.raises(TypeError, match="pass an open connection") as refused:
+        pgq.on(given).enqueue("work")
+
+    assert "hunter2" not in str(refused.value)
     assert pgq.jobs.count() == {}
 
 
