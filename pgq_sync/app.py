@@ -145,11 +145,11 @@ class PgQueuer(Producer):
 
         Args:
             connection: a psycopg connection or cursor, a Django connection or its alias, an SQLAlchemy Session,
-                Connection or scoped_session. In memory it changes nothing.
+                Connection or scoped_session. In memory it is checked, and otherwise not used.
 
         Raises:
-            TypeError: at enqueue: it is none of these, or an async one.
-            ConnectionError: at enqueue: it is closed.
+            TypeError: at the first use: it is none of these, or an async one.
+            ConnectionError: at the first use: it is closed.
         """
         return OnConnection(self, connection)
 

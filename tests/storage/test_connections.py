@@ -23,6 +23,12 @@ from tests.storage.support import query
 # What drivers and frameworks might take for something of their own.
 ODD = "ä'\"\\ %s %(x)s %% {} {a,b} NULL :colon ?"
 
+# What the connections to a database, but for the one that asks, have done last.
+SEEN = """
+    select pid, state, query, query_start from pg_stat_activity
+    where datname = current_database() and pid <> pg_backend_pid() and backend_type = 'client backend' order by pid
+"""
+
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_commits_is_enqueued(pgq: PgQueuer, dsn: str, kind: str) -> None:
@@ -154,18 +160,18 @@ def test_a_generator_that_fails_leaves_nothing_of_its_batch(either: PgQueuer) ->
 
 
 @pytest.mark.parametrize("pick", [lambda c: c, lambda c: c.cursor()], ids=["connection", "cursor"])
-def test_an_asynchronous_psycopg_connection_is_refused(pgq: PgQueuer, dsn: str, pick: Callable[[Any], Any]) -> None:
+def test_an_asynchronous_psycopg_connection_is_refused(either: PgQueuer, dsn: str, pick: Callable[[Any], Any]) -> None:
     async def attempt() -> None:
         async with await psycopg.AsyncConnection.connect(dsn) as connection:
             with pytest.raises(TypeError, match="synchronous"):
-                pgq.on(pick(connection)).enqueue("work")
+                either.on(pick(connection)).enqueue("work")
 
     asyncio.run(attempt())
-    assert pgq.jobs.count() == {}
+    assert either.jobs.count() == {}
 
 
 @pytest.mark.parametrize("kind", ["AsyncConnection", "AsyncSession", "async_scoped_session"])
-def test_an_asynchronous_sqlalchemy_connection_is_refused(pgq: PgQueuer, kind: str) -> None:
+def test_an_asynchronous_sqlalchemy_connection_is_refused(either: PgQueuer, kind: str) -> None:
     from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session, async_sessionmaker, create_async_engine
 
     engine = create_async_engine("postgresql+psycopg://nobody@localhost/nowhere")
@@ -176,19 +182,19 @@ def test_an_asynchronous_sqlalchemy_connection_is_refused(pgq: PgQueuer, kind: s
     }
 
     with pytest.raises(TypeError, match=kind):
-        pgq.on(given[kind]()).enqueue("work")
-    assert pgq.jobs.count() == {}
+        either.on(given[kind]()).enqueue("work")
+    assert either.jobs.count() == {}
 
 
 @pytest.mark.parametrize("kind", ["psycopg", "psycopg cursor", "SQLAlchemy Connection on psycopg"])
-def test_a_closed_connection_is_refused(pgq: PgQueuer, dsn: str, kind: str) -> None:
+def test_a_closed_connection_is_refused(either: PgQueuer, dsn: str, kind: str) -> None:
     with linked(kind, dsn, autocommit=True) as link:
         link.run("select 1")
         owner = link.given.connection if kind == "psycopg cursor" else link.given
         owner.close()
         with pytest.raises(ConnectionError, match="closed"):
-            pgq.on(link.given).enqueue("work")
-    assert pgq.jobs.count() == {}
+            either.on(link.given).enqueue("work")
+    assert either.jobs.count() == {}
 
 
 def test_a_session_that_was_closed_for_good_is_refused(pgq: PgQueuer, dsn: str) -> None:
@@ -201,38 +207,63 @@ def test_a_session_that_was_closed_for_good_is_refused(pgq: PgQueuer, dsn: str) 
 
 
 @pytest.mark.parametrize("given", [None, object(), 42, {}, psycopg, b"default"], ids=lambda given: type(given).__name__)
-def test_what_is_no_connection_is_refused(pgq: PgQueuer, given: Any) -> None:
+def test_what_is_no_connection_is_refused(either: PgQueuer, given: Any) -> None:
     with pytest.raises(TypeError):
-        pgq.on(given).enqueue("work")
-    assert pgq.jobs.count() == {}
+        either.on(given).enqueue("work")
+    assert either.jobs.count() == {}
 
 
-def test_what_is_no_connection_of_a_known_kind_is_refused(pgq: PgQueuer, dsn: str) -> None:
+def test_what_is_no_connection_of_a_known_kind_is_refused(either: PgQueuer, dsn: str) -> None:
     with closing(psycopg2.connect(dsn)) as bare, sqlalchemy_engine(dsn, "psycopg") as engine:
         for given in (bare, bare.cursor(), engine):
             with pytest.raises(TypeError, match="pass a psycopg connection"):
-                pgq.on(given).enqueue("work")
-    assert pgq.jobs.count() == {}
+                either.on(given).enqueue("work")
+    assert either.jobs.count() == {}
 
 
 @pytest.mark.parametrize("given", ["postgresql://me:hunter2@db/shop", "host=db password=hunter2", "hunter2@db"])
 @pytest.mark.parametrize("loaded", [True, False], ids=["Django", "no Django"])
 def test_a_dsn_in_place_of_a_connection_is_refused_and_not_shown(
-    pgq: PgQueuer, monkeypatch: pytest.MonkeyPatch, given: str, loaded: bool
+    either: PgQueuer, monkeypatch: pytest.MonkeyPatch, given: str, loaded: bool
 ) -> None:
     django: Any = SimpleNamespace(connections={}) if loaded else None
     monkeypatch.setitem(sys.modules, "django.db", django)
 
     with pytest.raises(TypeError, match="pass an open connection") as refused:
-        pgq.on(given).enqueue("work")
+        either.on(given).enqueue("work")
 
     assert "hunter2" not in str(refused.value)
-    assert pgq.jobs.count() == {}
+    assert either.jobs.count() == {}
 
 
-def test_a_connection_to_another_kind_of_database_is_refused(pgq: PgQueuer) -> None:
-    with sqlalchemy.create_engine("sqlite://").connect() as connection, pytest.raises(TypeError, match="PostgreSQL"):
-        pgq.on(connection).enqueue("work")
+def test_a_connection_to_another_kind_of_database_is_refused(either: PgQueuer) -> None:
+    engine = sqlalchemy.create_engine("sqlite://")
+    with engine.connect() as connection, Session(engine) as session:
+        for given in (connection, session):
+            with pytest.raises(TypeError, match="is connected to sqlite: pgq-sync needs PostgreSQL"):
+                either.on(given).enqueue("work")
+
+
+@pytest.mark.parametrize("given", [None, 42, "default"])
+def test_what_is_no_connection_is_refused_by_jobs_and_schedules_too(either: PgQueuer, given: Any) -> None:
+    with pytest.raises(TypeError):
+        either.on(given).jobs.count()
+    with pytest.raises(TypeError):
+        either.on(given).schedules.list()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_in_memory_nothing_is_done_on_a_connection(dsn: str, kind: str) -> None:
+    pgq = PgQueuer.in_memory(settings=Settings())
+    with linked(kind, dsn, autocommit=False) as link:
+        before = query(dsn, SEEN)
+        job_id = pgq.on(link.given).enqueue("work")
+        pgq.on(link.given).jobs.count()
+        pgq.on(link.given).schedules.list()
+        assert query(dsn, SEEN) == before
+        link.rollback()
+
+    assert pgq.jobs.get(job_id) is not None
 
 
 @pytest.mark.parametrize("autocommit", [True, False], ids=["autocommit", "transaction"])

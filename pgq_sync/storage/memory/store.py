@@ -30,6 +30,7 @@ from pgq_sync.models import (
 from pgq_sync.storage.claiming import LocalLimits
 from pgq_sync.storage.intake import CheckedJob
 from pgq_sync.storage.memory.claimer import MemoryClaimer, claim_next
+from pgq_sync.storage.memory.connections import check_connection
 from pgq_sync.storage.memory.limits import MemoryLimits
 from pgq_sync.storage.memory.operations import MemoryOperations
 from pgq_sync.storage.memory.rows import UNCLAIMED, MemoryRow, new_row
@@ -67,7 +68,8 @@ class MemoryStore:
 
     @contextmanager
     def intake(self, connection: Any = OWN) -> Iterator[MemoryStore]:
-        """The store itself; a connection changes nothing here, so that code under test may pass the one it has."""
+        """The store itself. On a connection nothing is done, but one that PostgreSQL's store would refuse is refused."""
+        check_connection(connection)
         yield self
 
     def cancel_requests(self, ids: Sequence[int]) -> set[JobId]:
@@ -99,9 +101,11 @@ class MemoryStore:
         return lookout(self._state, waker)
 
     def operations(self, connection: Any = OWN) -> MemoryOperations:
+        check_connection(connection)
         return MemoryOperations(self._state)
 
     def schedules_on(self, connection: Any) -> MemorySchedules:
+        check_connection(connection)
         return self.schedules
 
     @contextmanager

@@ -1,0 +1,18 @@
+"""A caller's connection in memory: checked as on PostgreSQL, so that tests in memory hide no bug. Nothing runs on it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pgq_sync.storage.database import accepted
+from pgq_sync.storage.store import OWN
+
+
+def check_connection(connection: Any) -> None:
+    """Refuses what is no connection to enqueue on.
+
+    Raises:
+        The errors of `bind`.
+    """
+    if connection is not OWN:
+        accepted(connection)
