@@ -37,7 +37,7 @@ class JobOptions(TypedDict, total=False):
     queue: str
     notify: bool
     connection: Any
-    context: Context | None
+    context: Context
 
 
 class AnyTask(Generic[P, R_co]):
@@ -136,11 +136,11 @@ class AnyTask(Generic[P, R_co]):
     def _with(self, options: Mapping[str, Any]) -> BoundTask[P, Any]:
         refuse_unknown(options, (*JobOptions.__annotations__, "on_conflict"))
         chosen = {**self._options, **options}
-        producer = self._producer(chosen.pop("connection", OWN), chosen.pop("context", None))
+        producer = self._producer(chosen.pop("connection", OWN), chosen.pop("context", OWN))
         return BoundTask(self._call, producer, chosen)
 
     def _producer(self, connection: Any, context: Any) -> Producer:
-        if context is None:
+        if context is OWN:  # not None, as for a connection: which may be given by mistake
             return self._on(connection)
         if connection is not OWN:
             raise TypeError(f"task {self.name!r}: both connection and context are given: one of them tells where to enqueue")

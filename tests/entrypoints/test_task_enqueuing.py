@@ -160,6 +160,13 @@ def test_no_connection_is_none_of_pgqs_own(pgq: PgQueuer) -> None:
     assert pgq.jobs.count() == {}
 
 
+def test_no_context_is_none_of_pgqs_own(either: PgQueuer) -> None:
+    absent: Any = None
+    with pytest.raises(TypeError, match="task 'receipt': context=None must be the Context that a handler gets"):
+        either.task("receipt")(send_receipt).using(context=absent).enqueue(1)
+    assert either.jobs.count() == {}
+
+
 @pytest.mark.parametrize("fails", [True, False])
 def test_children_join_the_transaction_of_the_handler(pgq: PgQueuer, fails: bool) -> None:
     child = pgq.task("child")(send_receipt)
@@ -186,7 +193,7 @@ def test_children_of_any_job_are_enqueued_by_its_context(either: PgQueuer) -> No
     @either.entrypoint("plain")
     def plain(job: Job, context: Context) -> None:
         child.using(context=context).enqueue(1)
-        parent.using(context=None).enqueue(2)
+        parent.enqueue(2)
 
     either.enqueue("plain")
     assert either.drain().counts == {"succeeded": 3}
