@@ -25,7 +25,7 @@ from pgq_sync.entrypoints.tasks import ContextTask, DedupeKey, P, Task
 from pgq_sync.errors import ConfigError
 from pgq_sync.models import Completion, DedupeUntil, QueueExecutionMode
 from pgq_sync.settings import Settings
-from pgq_sync.storage.backend import Backend, Connect
+from pgq_sync.storage.backend import Backend, Connect, require_kind
 from pgq_sync.storage.clock import RowClock
 from pgq_sync.storage.connections import ForeignConnection, ForeignPool, OwnPool
 from pgq_sync.storage.doctor import Finding, diagnose
@@ -73,15 +73,22 @@ class PgQueuer(Producer):
             resources: shared by all jobs and schedules of the process.
 
         Raises:
+            TypeError: the DSN is no str.
             ConfigError: at first use: nothing names a database, or the DSN cannot be parsed.
         """
+        require_kind("dsn", dsn, (str, type(None)), "a str or None")
         return cls(lambda settings: OwnPool(settings, dsn), settings, resources)
 
     @classmethod
     def from_psycopg_pool(
         cls, pool: ConnectionPool[Any], *, settings: Settings | None = None, resources: Resources | None = None
     ) -> PgQueuer:
-        """On the caller's psycopg_pool, which is never closed; a worker's listener connects apart, with its parameters."""
+        """On the caller's psycopg_pool, which is never closed; a worker's listener connects apart, with its parameters.
+
+        Raises:
+            TypeError: it is no psycopg_pool.ConnectionPool.
+        """
+        require_kind("pool", pool, ConnectionPool, "a psycopg_pool.ConnectionPool")
         return cls(lambda settings: ForeignPool(pool, settings), settings, resources)
 
     @classmethod
@@ -92,7 +99,11 @@ class PgQueuer(Producer):
 
         Unless the connection is in autocommit, the caller commits, as with any statement. A worker opens connections
         of its own with the same parameters.
+
+        Raises:
+            TypeError: it is no psycopg.Connection.
         """
+        require_kind("connection", connection, psycopg.Connection, "a psycopg.Connection, as psycopg.connect(dsn) gives one")
         return cls(lambda settings: ForeignConnection(connection, settings), settings, resources)
 
     @classmethod

@@ -16,7 +16,7 @@ from typing import Any
 import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from psycopg_pool import ConnectionPool
+from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from pgq_sync import ConfigError, Job, PgQueuer, Settings
 from pgq_sync.storage import pools
@@ -298,3 +298,21 @@ def test_a_worker_starts_once_and_may_stop_at_any_time(either: PgQueuer) -> None
     assert worker.stop().counts == {"succeeded": 1}
     with pytest.raises(RuntimeError, match="starts once"):
         worker.run()
+
+
+@pytest.mark.parametrize(
+    ("make", "given", "message"),
+    [
+        (PgQueuer.from_dsn, 5, "dsn must be a str or None, not int"),
+        (PgQueuer.from_dsn, b"password=hunter2", "dsn must be a str or None, not bytes"),
+        (PgQueuer.from_psycopg_pool, None, "pool must be a psycopg_pool.ConnectionPool, not NoneType"),
+        (PgQueuer.from_psycopg_pool, AsyncConnectionPool, "pool must be a psycopg_pool.ConnectionPool, not type"),
+        (PgQueuer.from_psycopg_connection, "password=hunter2", "connection must be a psycopg.Connection, .* not str"),
+    ],
+)
+def test_what_no_connection_can_be_made_from_is_refused_at_once_and_not_shown(
+    make: Callable[[Any], PgQueuer], given: Any, message: str
+) -> None:
+    with pytest.raises(TypeError, match=message) as refused:
+        make(given)
+    assert "hunter2" not in str(refused.value)

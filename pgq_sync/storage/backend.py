@@ -109,3 +109,14 @@ class Backend:
             self._kept.popitem()[1].close()
         if store := self._made.get("store"):
             store.close()
+
+
+def require_kind(argument: str, given: object, kind: type | tuple[type, ...], wanted: str) -> None:
+    """Refuses what no connections can be made from, before it is used. It is not shown: it may be a DSN, with a password.
+
+    Raises:
+        TypeError: `given` is not of this kind.
+    """
+    if not isinstance(given, kind):
+        found = type(given)
+        raise TypeError(f"{argument} must be {wanted}, not {found.__module__}.{found.__qualname__}".replace(" builtins.", " "))
