@@ -102,8 +102,8 @@ def _payload(payload: object, max_payload: int) -> bytes | None:
         payload = payload.encode()
     if not isinstance(payload, (bytes, bytearray, memoryview)):
         raise TypeError(
-            f"payload must be bytes, str or None, not {type(payload).__name__}: declare the function with @pgq.task, whose "
-            "arguments are written as JSON, or serialise it first"
+            f"payload={payload!r:.60} must be bytes, str or None, not {type(payload).__name__}: declare the function with "
+            "@pgq.task, whose arguments are written as JSON, or serialise it first"
         )
     data = bytes(payload)
     if len(data) > max_payload:
@@ -153,7 +153,7 @@ def _headers(headers: object) -> str | None:
     if headers is None:
         return None
     if not isinstance(headers, Mapping):
-        raise TypeError(f"headers must be a mapping, not {type(headers).__name__}")
+        raise TypeError(f"headers={headers!r:.60} must be a mapping, not {type(headers).__name__}")
     try:
         text = json.dumps(dict(headers))
     except (TypeError, ValueError) as error:

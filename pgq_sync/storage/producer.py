@@ -152,7 +152,7 @@ class Producer:
             One id (or None, as `on_conflict` says) per job, in their order.
 
         Raises:
-            The errors of `enqueue`; nothing of the batch is enqueued then.
+            The errors of `enqueue`, which tell a refused job's index; nothing of the batch is enqueued then.
         """
         check_on_conflict(on_conflict)
         _check_notify(notify)
@@ -171,9 +171,16 @@ class Producer:
                 return _add_slices(intake, chain([first], slices), on_conflict, notify)
 
     def _slices(self, jobs: Iterable[NewJob], max_payload: int) -> Iterator[list[CheckedJob]]:
-        remaining = iter(jobs)
-        while checked := [self._checked(job, max_payload) for job in islice(remaining, SLICE)]:
+        remaining = enumerate(jobs)
+        while checked := [self._checked_item(index, job, max_payload) for index, job in islice(remaining, SLICE)]:
             yield checked
+
+    def _checked_item(self, index: int, job: NewJob, max_payload: int) -> CheckedJob:
+        try:
+            return self._checked(job, max_payload)
+        except (TypeError, ValueError) as error:
+            error.args = (f"item {index}: {error}",)  # in place: PayloadTooLarge keeps its attributes
+            raise
 
     def _checked(self, job: NewJob, max_payload: int) -> CheckedJob:
         if not isinstance(job, NewJob):

@@ -194,5 +194,5 @@ def test_a_parameter_that_no_job_sets_may_have_any_type(application: PgQueuer) -
 
 
 def test_a_payload_of_other_types_points_at_tasks(either: PgQueuer) -> None:
-    with pytest.raises(TypeError, match=r"payload must be bytes, str or None, not dict: declare the function with @pgq\.task"):
+    with pytest.raises(TypeError, match=r"payload=.* must be bytes, str or None, not dict: declare the function with @pgq\.task"):
         either.enqueue("fetch", {"order_id": 7})  # type: ignore[call-overload]

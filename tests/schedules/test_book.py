@@ -199,7 +199,7 @@ def test_a_name_that_nobody_has_is_refused_with_close_ones(timed: Timed, action:
         ({"queue": ""}, "queue=''"),
         ({"priority": 99_999}, "priority=99999"),
         ({"entrypoint": ""}, "entrypoint=''"),
-        ({"payload": 5}, "payload must be bytes, str or None"),
+        ({"payload": 5}, "payload=5 must be bytes, str or None"),
     ],
     ids=str,
 )

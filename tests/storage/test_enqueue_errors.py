@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
-from typing import Any
+from typing import Any, cast
 
 import psycopg
 import pytest
@@ -223,3 +223,25 @@ def test_the_table_itself_refuses_what_would_break_a_worker(dsn: str, case: str)
         query(dsn, f"insert into pgq_job ({', '.join(columns)}) values ({', '.join(values)})")
 
     assert query(dsn, "select count(*) from pgq_job") == [(0,)]
+
+
+@pytest.mark.parametrize(
+    ("job", "error", "message"),
+    [
+        (
+            NewJob(entrypoint="x", payload=cast(Any, {"a": 1})),
+            TypeError,
+            r"payload=\{'a': 1\} must be bytes, str or None, not dict",
+        ),
+        (NewJob(entrypoint="x", headers=cast(Any, [5])), TypeError, r"headers=\[5\] must be a mapping, not list"),
+        (NewJob(entrypoint="x", priority=40_000), ValueError, "priority=40000 is out of range"),
+        (NewJob(entrypoint="x", payload=b"x" * 2_000_000), PayloadTooLarge, "the payload has 2,000,000 bytes"),
+        ("x", TypeError, "enqueue_many takes NewJob"),
+    ],
+)
+def test_a_batch_tells_which_of_its_jobs_was_refused(either: PgQueuer, job: Any, error: type[Exception], message: str) -> None:
+    for count in (1, 10_005):  # in the first slice, and in the second
+        batch = [*(NewJob(entrypoint="x") for _ in range(count)), job]
+        with pytest.raises(error, match=f"^item {count}: {message}"):
+            either.enqueue_many(batch)
+    assert either.jobs.count() == {}

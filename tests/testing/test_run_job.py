@@ -150,9 +150,9 @@ def test_an_object_with_a_name_stands_for_its_entrypoint(either: PgQueuer) -> No
         (lambda pgq: testing.run_job(pgq, "fetsh"), ConfigError, "entrypoint 'fetsh' is not registered; did you mean 'fetch'"),
         (lambda pgq: testing.run_job(pgq, "xyz"), ConfigError, "entrypoint 'xyz' is not registered; known: fetch, report"),
         (lambda pgq: testing.run_job(pgq, 5), TypeError, "entrypoint=5 must be a name, or an object that has one"),
-        (lambda pgq: testing.run_job(pgq, "fetch", NUMBER), TypeError, "payload must be bytes, str or None, not int"),
+        (lambda pgq: testing.run_job(pgq, "fetch", NUMBER), TypeError, "payload=5 must be bytes, str or None, not int"),
         (lambda pgq: testing.run_job(pgq, "fetch", attempt=0), ValueError, "attempt=0: a whole number from 1 up"),
-        (lambda pgq: testing.run_job(pgq, "fetch", headers=NUMBER), TypeError, "headers must be a mapping"),
+        (lambda pgq: testing.run_job(pgq, "fetch", headers=NUMBER), TypeError, "headers=5 must be a mapping"),
         (lambda pgq: testing.make_job(""), ValueError, "entrypoint='' has 0 characters"),
     ],
 )
