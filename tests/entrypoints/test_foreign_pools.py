@@ -199,3 +199,24 @@ def test_jobs_run_on_a_cluster(either: PgQueuer) -> None:
     result: Any = record_of(either, job_id).result
     assert result[:3] == [job_id, "describe", "payload"]
     assert record_of(either, failed).errors[0]["type"] == "ValueError"
+
+
+def test_a_function_that_makes_no_executor_is_named(either: PgQueuer, caplog: pytest.LogCaptureFixture) -> None:
+    def five() -> Any:
+        return 5
+
+    record = run_one(either, handlers.tell_pid, executor_factory=on(five))
+    (error,) = record.errors
+    assert error["type"] == "TypeError"
+    assert "five at " in error["message"]
+    assert error["message"].endswith("returned 5: it must make an Executor of concurrent.futures")
+    assert "has no attribute" not in caplog.text
+
+
+def test_an_executor_of_ones_own_that_was_shut_down_is_named(either: PgQueuer) -> None:
+    pool = ThreadPoolExecutor(1)
+    pool.shutdown()
+    (error,) = run_one(either, handlers.tell_pid, executor_factory=on(pool)).errors
+    assert error["type"] == "RuntimeError"
+    assert error["message"].startswith("the executor given as pool=<concurrent.futures.thread.ThreadPoolExecutor object")
+    assert error["message"].endswith("takes no jobs: cannot schedule new futures after shutdown")

@@ -36,13 +36,15 @@ class ForeignPool:
         Raises:
             JobTimeout, Cancelled: the job is to end: its answer is not waited for.
             BrokenExecutor: the executor has lost its processes; the next job gets another one, if that can be made.
+            RuntimeError: the executor that was given takes no jobs, since it is shut down.
+            TypeError: what makes the executor has returned something else.
             Whatever the function raises that makes the executor; the next job has it called again.
         """
         woken = threading.Event()
         with context.waking(woken.set), self._used() as pool:
             executor = _await(pool, context.check_idle, woken)
             context.check_idle()
-            future = executor.submit(run, self._work, job)
+            future = self._submit(executor, job)
             try:
                 return _await(future, context.check, woken)
             finally:
@@ -75,6 +77,16 @@ class ForeignPool:
             with self._lock:
                 self._jobs -= 1
 
+    def _submit(self, executor: Executor, job: bytes) -> Future[bytes]:
+        try:
+            return executor.submit(run, self._work, job)
+        except BrokenExecutor:
+            raise
+        except RuntimeError as error:
+            if self._make is not None:
+                raise
+            raise RuntimeError(f"the executor given as pool={executor!r:.100} takes no jobs: {error}") from error
+
     def _begin(self, make: Any) -> Future[Executor]:
         """An executor to be, made in a thread of its own: a cluster may be long in answering, and jobs are to end meanwhile."""
         pool: Future[Executor] = Future()
@@ -84,6 +96,8 @@ class ForeignPool:
     def _fulfil(self, pool: Future[Executor], make: Callable[[], Executor]) -> None:
         try:
             made = make()
+            if not isinstance(made, Executor):
+                raise TypeError(f"pool={make!r} returned {made!r:.60}: it must make an Executor of concurrent.futures")
         except BaseException as error:
             self._drop(pool)
             pool.set_exception(error)
