@@ -135,9 +135,10 @@ class Keeper:
         if not well or not (silent or thorough):
             return
         for dead in self._store.rescue(self._myself(), thorough=thorough):
-            # One whose jobs were put back is found once more, without any, and then forgotten.
-            level = logging.WARNING if dead.jobs else logging.INFO
-            logger.log(level, "worker %s is dead: %s of its jobs put back", dead.worker, dead.jobs)
+            if dead.jobs:  # one whose jobs were put back is found once more, without any, and then forgotten
+                logger.warning("worker %s is dead: %s of its jobs put back", dead.worker, dead.jobs)
+            else:
+                logger.debug("dead worker %s is forgotten: none of its jobs is left", dead.worker)
         if thorough:
             self._store.end_cancelled()
             self._next_thorough = now + _THOROUGH * random.uniform(0.9, 1.1)

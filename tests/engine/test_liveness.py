@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 import threading
@@ -201,3 +202,15 @@ def test_a_limited_job_runs_whose_listener_was_cut_off_right_after_it_was_claime
     with far.worker(poll_interval=NEVER):
         assert claimed.wait(PATIENCE)
         wait_until(lambda: succeeded(pgq, "limited", 3) and succeeded(pgq, "work", 1))
+
+
+def test_a_dead_worker_is_told_of_once(pgq: PgQueuer, dsn: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    pgq.entrypoint("work")(lambda job: None)
+    pgq.enqueue("work")
+    dies(pgq, dsn)
+    (victim,) = pgq.store.workers()
+    with pgq.worker(**SHORT):
+        wait_until(lambda: victim.worker_id not in [each.worker_id for each in pgq.store.workers()])
+    told = [each.getMessage() for each in caplog.records if "dead" in each.getMessage()]
+    assert told == [f"worker {victim.name} is dead: 1 of its jobs put back"]
