@@ -58,12 +58,21 @@ def _find(target: str) -> Any:
         # A module that the application itself misses is its own error, to be seen in full.
         if error.name is None or not (module_name + ".").startswith(error.name + "."):
             raise
-        raise ConfigError(f"there is no module {error.name!r}, looked for in {target!r} from the current directory") from None
+        hint = _hint_for_a_file(module_name, attribute)
+        raise ConfigError(
+            f"there is no module {error.name!r}, looked for in {target!r} from the current directory{hint}"
+        ) from None
     for name in attribute.split("."):
         if not hasattr(found, name):
             raise ConfigError(f"{module_name} has no attribute {attribute!r}{_hint(sys.modules[module_name], name)}")
         found = getattr(found, name)
     return found
+
+
+def _hint_for_a_file(name: str, attribute: str) -> str:
+    """How to write what was given as a file's path."""
+    dotted = name.removesuffix(".py").replace("\\", ".").replace("/", ".")
+    return f": write {dotted}:{attribute}" if dotted != name and not dotted.startswith(".") else ""
 
 
 def _hint(module: ModuleType, name: str) -> str:

@@ -47,11 +47,19 @@ class EmbeddedCommand(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         ours = args[: args.index("--")] if "--" in args else args
+        follows = ""  # what stands after --embedded and is not taken for its directory
         if "--embedded" in ours:
             index = ours.index("--embedded")
-            if not _looks_like_a_path("".join(ours[index + 1 : index + 2])):
+            follows = "".join(ours[index + 1 : index + 2])
+            if not _looks_like_a_path(follows):
                 args = [*args[:index], f"--embedded={DEFAULT_DIRECTORY}", *args[index + 1 :]]
-        rest = super().parse_args(ctx, args)
+        try:
+            rest = super().parse_args(ctx, args)
+        except click.UsageError as error:
+            if follows and "unexpected extra argument" in error.message and f"{follows})" in error.message:
+                hint = f"for a directory of --embedded write {os.path.join('.', follows)}"
+                raise click.UsageError(f"{error.message}: {hint}", ctx) from None
+            raise
         if ctx.params["embedded"] is not None and ctx.params["dsn"] is not None:
             raise click.UsageError("--embedded and --dsn name two databases: give one of them", ctx)
         return rest

@@ -162,3 +162,10 @@ def test_a_directory_that_cannot_be_used_is_refused(place: Path) -> None:
     assert done.returncode == 2
     assert done.stderr.startswith("pgq-sync: the embedded PostgreSQL in file/postgres does not start: ")
     assert "Traceback" not in done.stderr
+
+
+def test_a_directory_that_is_not_written_as_a_path_is_told_how(tmp_path: Path) -> None:
+    done = Console(tmp_path).run("enqueue", "fetch", "x", "--embedded", "data")
+    assert done.returncode == 2
+    assert f"(data): for a directory of --embedded write {os.path.join('.', 'data')}\n" in done.stderr
+    assert list(tmp_path.iterdir()) == []

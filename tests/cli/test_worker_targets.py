@@ -150,6 +150,7 @@ def test_a_context_manager_gets_arguments_too(shop: Console) -> None:
         ("shop:", "'shop:' names no application"),
         (":pgq", "':pgq' names no application"),
         ("shops:pgq", "there is no module 'shops'"),
+        ("shop/jobs.py:pgq", "from the current directory: write shop.jobs:pgq"),
         ("shop.orders:pgq", "there is no module 'shop.orders'"),
         ("shops.orders:pgq", "there is no module 'shops'"),
         (".shop:pgq", ".shop"),
