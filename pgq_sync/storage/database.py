@@ -134,20 +134,23 @@ def bind(connection: Any) -> BoundSession:
     if isinstance(connection, psycopg.Connection):
         return PsycopgSession(connection)
     if _is_sqlalchemy_session(connection):
+        _require_postgresql(connection, connection.get_bind().dialect.name)
         connection = accepted(_connection_of(connection))
     if hasattr(connection, "exec_driver_sql"):
+        _require_postgresql(connection, connection.dialect.name)
         return SqlAlchemySession(connection)
+    _require_postgresql(connection, connection.vendor)
     return DjangoSession(connection)
 
 
 def accepted(connection: Any) -> Any:
-    """A connection that `bind` takes, which it also is where nothing is to be done on it. It begins nothing.
+    """A connection of a kind that `bind` takes, to whatever database. Nothing is begun on it.
 
     Returns:
         The connection that an alias or a cursor stands for, else itself.
 
     Raises:
-        The errors of `bind`.
+        TypeError, ConnectionError: as of `bind`.
     """
     if isinstance(connection, str):
         connection = _django_connection(connection)
@@ -159,14 +162,9 @@ def accepted(connection: Any) -> Any:
         _require_open(connection, connection.closed)
         if connection.pgconn.pipeline_status != PipelineStatus.OFF:
             raise TypeError(f"{_kind(connection)} is in pipeline mode, where no answer comes in time: enqueue outside of it")
-    elif _is_sqlalchemy_session(connection):
-        _require_postgresql(connection, connection.get_bind().dialect.name)
     elif hasattr(connection, "exec_driver_sql"):
         _require_open(connection, connection.closed)
-        _require_postgresql(connection, connection.dialect.name)
-    elif hasattr(connection, "vendor") and hasattr(connection, "get_autocommit"):
-        _require_postgresql(connection, connection.vendor)
-    else:
+    elif not _is_sqlalchemy_session(connection) and not (hasattr(connection, "vendor") and hasattr(connection, "get_autocommit")):
         raise TypeError(
             f"{_kind(connection)} is no connection that pgq-sync knows: pass a psycopg connection or cursor, a Django "
             "connection or its alias, or an SQLAlchemy Session, Connection or scoped_session"

@@ -236,15 +236,24 @@ def test_a_dsn_in_place_of_a_connection_is_refused_and_not_shown(
     assert either.jobs.count() == {}
 
 
-def test_a_connection_to_another_kind_of_database_is_refused(either: PgQueuer) -> None:
+def test_a_connection_to_another_kind_of_database_is_refused(pgq: PgQueuer) -> None:
     engine = sqlalchemy.create_engine("sqlite://")
     with engine.connect() as connection, Session(engine) as session:
         for given in (connection, session):
             with pytest.raises(TypeError, match="is connected to sqlite: pgq-sync needs PostgreSQL"):
-                either.on(given).enqueue("work")
+                pgq.on(given).enqueue("work")
 
 
-@pytest.mark.parametrize("given", [None, 42, "default"])
+def test_in_memory_the_rest_may_be_in_another_kind_of_database() -> None:
+    engine = sqlalchemy.create_engine("sqlite://")
+    pgq = PgQueuer.in_memory(settings=Settings())
+    with engine.connect() as connection, Session(engine) as session, Session() as unbound:
+        for given in (connection, session, unbound):
+            pgq.on(given).enqueue("work")
+    assert pgq.jobs.count() == {("work", "queued"): 3}
+
+
+@pytest.mark.parametrize("given", [None, 42])
 def test_what_is_no_connection_is_refused_by_jobs_and_schedules_too(either: PgQueuer, given: Any) -> None:
     with pytest.raises(TypeError):
         either.on(given).jobs.count()
