@@ -11,17 +11,19 @@ import re
 import types
 import typing
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from typing import Any
 
 import msgspec
 
-from pgq_sync.entrypoints.json_values import comes_back, decoder, equal, is_model, to_json
+from pgq_sync.entrypoints.json_values import decoder, difference, is_model, to_json
 from pgq_sync.entrypoints.signature import describe
 from pgq_sync.errors import ArgumentsError
 
 _EMPTY = inspect.Parameter.empty
 _UNRESOLVED = (NameError, AttributeError)  # the latter for a module that is being imported
 _PLACED = re.compile(r"(.*) - at (`key` in )?`\$\.?(.*)`", re.DOTALL)
+_STEP = re.compile(r"(\w+)|\[(\d+)\]|(\[\.\.\.\])")
 
 
 class Arguments:
@@ -40,6 +42,7 @@ class Arguments:
         self._task = task
         self._func = func
         self._signature = inspect.Signature(parameters)
+        self._open: frozenset[str] = frozenset()  # whose annotation leaves open which sequence, set or mapping it takes
         self._made: tuple[Mapping[str, Any], msgspec.json.Decoder[Any]] | None = None
         try:
             self._made = self._make()
@@ -73,9 +76,10 @@ class Arguments:
             written = to_json(arguments)
             read = _as_dict(json.decode(written))
         except Exception as error:
-            raise TypeError(f"task {self._task!r}: argument {_told(error)}") from error
-        if not equal(arguments, read):
-            self._refuse_lost(arguments, read, hints)
+            raise TypeError(f"task {self._task!r}: argument {_told(error)}{_given(error, arguments, hints)}") from error
+        for name, value in arguments.items():
+            if lost := difference(value, read[name], name, any_sequence=name in self._open):
+                raise self._lost(name, hints[name], *lost)
         return written
 
     def read(self, payload: bytes | None) -> inspect.BoundArguments:
@@ -112,6 +116,7 @@ class Arguments:
             annotation = _of_all(parameter.kind, hints[name])
             self._check_annotation(parameter, annotation)
             fields.append((name, annotation) if _is_required(parameter) else (name, annotation, msgspec.UNSET))
+        self._open = frozenset(name for name, hint in hints.items() if _leaves_open(hint, set()))
         # kw_only lets required fields follow others; unknown ones are arguments that the function no longer takes.
         return hints, decoder(msgspec.defstruct("Arguments", fields, kw_only=True, forbid_unknown_fields=True))
 
@@ -129,16 +134,11 @@ class Arguments:
                 "JSON: take a dataclass or a pydantic model, or an id by which the function finds it"
             )
 
-    def _refuse_lost(self, given: Mapping[str, Any], read: Mapping[str, Any], hints: Mapping[str, Any]) -> None:
-        """Raises TypeError for the first argument that would not come back as it is."""
-        for name, value in given.items():
-            unchecked = hints[name] in (Any, object)
-            if (equal if unchecked else comes_back)(value, read[name]):
-                continue
-            hint = f"annotate {name} with its type" if unchecked else f"{name} is annotated {_shown(hints[name])}"
-            raise TypeError(
-                f"task {self._task!r}: argument {name}: {_short(value)} would come back as {_short(read[name])}: {hint}"
-            )
+    def _lost(self, name: str, hint: Any, path: str, given: Any, read: Any) -> TypeError:
+        advice = f"annotate {name} with its type" if hint in (Any, object) else f"{name} is annotated {_shown(hint)}"
+        if isinstance(given, Decimal) and not given.is_finite():
+            return TypeError(f"task {self._task!r}: argument {path}: JSON has no {given!r}")
+        return TypeError(f"task {self._task!r}: argument {path}: {_short(given)} would come back as {_short(read)}: {advice}")
 
 
 def _hints(func: Callable[..., Any], annotations: dict[str, Any]) -> dict[str, Any]:
@@ -197,6 +197,47 @@ def _told(error: Exception) -> str:
         return f"{path}: {'in a key: ' if key else ''}{reason}"
     reason = str(error).replace("Object missing required field", "missing the argument")
     return reason.replace("Object contains unknown field", "there is no parameter")
+
+
+def _given(error: Exception, arguments: Mapping[str, Any], hints: Mapping[str, Any]) -> str:
+    """The value that msgspec complains of as it was before it was JSON, and what was asked for."""
+    placed = _PLACED.fullmatch(str(error))
+    steps = _STEP.findall(placed[3]) if placed else []
+    if not steps or steps[0][0] not in hints:
+        return ""
+    value: Any = arguments
+    try:
+        for name, index, other in steps:
+            if other:  # msgspec does not tell the key
+                break
+            value = list(value)[int(index)] if index else _named(value, name)
+    except (AttributeError, LookupError, TypeError):
+        return ""
+    name = steps[0][0]
+    return f": {_short(value)} ({type(value).__name__}) is given, and {name} is annotated {_shown(hints[name])}"
+
+
+def _named(value: Any, name: str) -> Any:
+    return value[name] if isinstance(value, Mapping) else getattr(value, name)
+
+
+def _leaves_open(annotation: Any, seen: set[Any]) -> bool:
+    """Whether somewhere in `annotation`, classes' fields included, stands an abstract collection."""
+    origin = typing.get_origin(annotation) or annotation
+    if getattr(origin, "__module__", "") == "collections.abc":
+        return True
+    inner = [each for each in typing.get_args(annotation) if not isinstance(each, (str, bytes, int))]
+    if isinstance(origin, type) and origin.__module__ != "builtins" and origin not in seen:
+        seen.add(origin)
+        inner += _field_hints(origin)
+    return any(_leaves_open(each, seen) for each in inner)
+
+
+def _field_hints(kind: type) -> list[Any]:
+    try:
+        return list(typing.get_type_hints(kind).values()) if hasattr(kind, "__annotations__") else []
+    except (*_UNRESOLVED, TypeError):
+        return []
 
 
 def _shown(annotation: Any) -> str:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime, time
 from decimal import Decimal
 from typing import Any
 
 import msgspec
+
+_PLAIN = frozenset({int, str, bool, float, bytes, type(None)})  # whose values are told by a look
 
 
 def to_json(value: Any) -> bytes:
@@ -53,23 +55,58 @@ def equal(given: Any, read: Any) -> bool:
         return False
 
 
-def comes_back(given: Any, read: Any) -> bool:
-    """Whether `read`, of the type that was asked for, is what `given` was, although not all types know when they are equal."""
+def difference(given: Any, read: Any, path: str, *, any_sequence: bool) -> tuple[str, Any, Any] | None:
+    """Where `read` is not exactly what `given` was, types included, and both there; None: nowhere.
+
+    Args:
+        given: what was written.
+        read: what it was read as.
+        path: of the two, for those inside.
+        any_sequence: whether a list may stand for a tuple, a set for a frozenset, a dict for its like.
+    """
+    if type(given) is type(read) and type(given) in _PLAIN:
+        return None if given == read else (path, given, read)
+    if type(given) is not type(read) and not _stands_for(given, read, any_sequence):
+        return path, given, read
+    pairs = _pairs(given, read, path)
+    if pairs is None:
+        return None if _same(given, read) else (path, given, read)
+    for inner, one, other in pairs:
+        if found := difference(one, other, inner, any_sequence=any_sequence):
+            return found
+    return None
+
+
+def _stands_for(given: Any, read: Any, any_sequence: bool) -> bool:
+    """Whether a type checker takes one type for the other: an int for a float, and what a parameter's annotation leaves open."""
+    if type(read) is float:
+        return type(given) is int
+    return any_sequence and any(
+        isinstance(given, kinds) and type(read) in kinds for kinds in ((list, tuple), (set, frozenset), (dict, Mapping))
+    )
+
+
+def _pairs(given: Any, read: Any, path: str) -> list[tuple[str, Any, Any]] | None:
+    """The parts of both with their paths; None: they have none, or not the same ones."""
+    if isinstance(given, (set, frozenset)):
+        found = {part: part for part in read}
+        return [(path, part, found[part]) for part in given] if equal(given, read) else None
+    inside, others = _inside(given, path), _inside(read, path)
+    if inside is None or others is None or len(inside) != len(others):
+        return None
+    pairs = [(inner, one, other) for (inner, one), (_, other) in zip(inside, others, strict=True)]
+    return pairs if not isinstance(given, Mapping) else [(path, key, back) for key, back in zip(given, read, strict=True)] + pairs
+
+
+def _same(given: Any, read: Any) -> bool:
+    if isinstance(given, Decimal) and not given.is_finite():
+        return False  # as little a number to other readers as a float's NaN, which JSON lacks
     if equal(given, read):
         return True
-    if isinstance(given, (list, tuple)) and isinstance(read, (list, tuple)):
-        return len(given) == len(read) and all(map(comes_back, given, read))
-    if isinstance(given, dict) and isinstance(read, dict):
-        return given.keys() == read.keys() and all(comes_back(part, read[key]) for key, part in given.items())
-    if type(given) is not type(read):
-        return False
-    if isinstance(given, Decimal):
-        return str(given) == str(read)  # NaN, which equals nothing
-    if isinstance(given, (datetime, time)):
-        # In an hour that the clocks repeat, no time equals one of another time zone.
-        return bool(given.utcoffset() == read.utcoffset() and given.replace(tzinfo=None) == read.replace(tzinfo=None))
-    fields = _fields(given)
-    return fields is not None and comes_back(fields, _fields(read))
+    # In an hour that the clocks repeat, no time equals one of another time zone.
+    return isinstance(given, (datetime, time)) and bool(
+        given.utcoffset() == read.utcoffset() and given.replace(tzinfo=None) == read.replace(tzinfo=None)
+    )
 
 
 def _write_by_pydantic(value: Any) -> Any:
@@ -97,7 +134,8 @@ _encoder = msgspec.json.Encoder(enc_hook=_write_by_pydantic)
 def _blame(value: Any, error: Exception) -> str:
     """What in `value` could not be written, and why: its innermost part that cannot."""
     if isinstance(error, RecursionError):
-        return "it is nested too deeply, or contains itself"
+        endless = (path for path, part in _inside(value, "") or () if _problem(part) is not None)
+        return _at(next(endless, ""), "it is nested too deeply, or contains itself")
     blamed, reason = "", str(error)
     inside = _inside(value, "")
     while inside:
@@ -134,7 +172,7 @@ def _leaves(value: Any) -> Iterator[tuple[str, Any]]:
 
 def _inside(value: Any, path: str) -> list[tuple[str, Any]] | None:
     """The parts of `value` with their paths; None: it has none."""
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return [(f"{path}[{key!r}]" if path else str(key), part) for key, part in value.items()]
     if isinstance(value, (list, tuple, set, frozenset)):
         return [(f"{path}[{number}]", part) for number, part in enumerate(value)]

@@ -16,7 +16,7 @@ from pgq_sync import (
     PgQueuer,
     Settings,
 )
-from tests.entrypoints.models import Box, Color, Customer, Line, Loose, Open, Order, Parcel, Priority, Strict
+from tests.entrypoints.models import Box, Color, Customer, Level, Line, Loose, Open, Order, Parcel, Priority, Stamp, Strict
 from tests.entrypoints.support import annotated, send_receipt
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def endless() -> list[Any]:
         ("half \ud800", str, "value: .*surrogates not allowed"),
         ({(1, 2): 3}, None, "value: a tuple has no form in JSON"),
         ([10**5000], list[int], r"value\[0\]: Exceeds the limit"),
-        (endless(), list, "nested too deeply, or contains itself"),
+        (endless(), list, "value: it is nested too deeply, or contains itself"),
         # It does not fit its annotation
         ("seven", int, "value: Expected `int`, got `str`"),
         (7, str, "value: Expected `str`, got `int`"),
@@ -91,6 +91,24 @@ def endless() -> list[Any]:
         ("2031-05-17", date, r"value: '2031-05-17' would come back as datetime\.date\(2031, 5, 17\): value is annotated date"),
         ({"article": "a", "price": Decimal(1)}, Line, "would come back as Line"),
         (Priority(KEY, []), Order, r"would come back as Order\("),
+        (19.5, Decimal, r"value: 19\.5 would come back as Decimal\('19\.5'\): value is annotated Decimal"),
+        ([1.5], list[Decimal], r"value\[0\]: 1\.5 would come back as Decimal"),
+        ({1.5}, set[Decimal], "value: 1.5 would come back as Decimal"),
+        ({1.5: 1}, dict[Decimal, int], "value: 1.5 would come back as Decimal"),
+        (Decimal("NaN"), Decimal, r"value: JSON has no Decimal\('NaN'\)"),
+        (Decimal("sNaN"), Decimal, r"value: JSON has no Decimal\('sNaN'\)"),
+        ([Decimal("Infinity")], list[Decimal], r"value\[0\]: JSON has no Decimal\('Infinity'\)"),
+        ((1, 2), list[int], r"value: \(1, 2\) would come back as \[1, 2\]"),
+        ([(1, 2)], list[list[int]], r"value\[0\]: \(1, 2\) would come back as \[1, 2\]"),
+        (Order(KEY, (Line("a", Decimal(1)),)), Order, r"value\.lines: \(Line.* would come back as \[Line"),  # type: ignore[arg-type]
+        (Line("a", 1.5), Line, r"value\.price: 1\.5 would come back as Decimal"),  # type: ignore[arg-type]
+        (Stamp("red"), Stamp, r"value\.color: 'red' would come back as <Color\.RED"),  # type: ignore[arg-type]
+        (Level.HIGH, int, "value: <Level.HIGH: 2> would come back as 2"),
+        # What is given is told as it is, not as JSON has it
+        (date(2031, 5, 17), datetime, r"datetime\.date\(2031, 5, 17\) \(date\) is given, and value is annotated datetime"),
+        (1, bool, r"value: Expected `bool`, got `int`: 1 \(int\) is given"),
+        (Decimal(1), float, r"Decimal\('1'\) \(Decimal\) is given, and value is annotated float"),
+        ({"article": "a"}, Line, r"\{'article': 'a'\} \(dict\) is given, and value is annotated Line"),
         (0.1, Decimal, r"0\.1 would come back as Decimal"),
         (datetime(2031, 5, 17, tzinfo=ODD_ZONE), datetime, "would come back as"),
         (time(12, tzinfo=ODD_ZONE), time, "would come back as"),
@@ -127,7 +145,7 @@ def test_of_several_arguments_the_wrong_one_is_named(application: PgQueuer) -> N
         ((1, 2, 3, 1j), {"c": 1}, r"rest\[1\]"),
         ((1, 2), {"c": math.nan}, "c"),
         ((1, 2), {"c": 1, "d": [1j]}, r"others\['d'\]\[0\]"),
-        ((1, 2), {"c": 1, "d": (1,)}, "others"),
+        ((1, 2), {"c": 1, "d": (1,)}, r"others\['d'\]"),
     ]
     for args, kwargs, name in calls:
         with pytest.raises(TypeError, match=f"^task 'all': argument {name}: "):
