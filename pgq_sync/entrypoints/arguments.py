@@ -19,6 +19,7 @@ import msgspec
 from pgq_sync.entrypoints.json_values import decoder, difference, is_model, to_json
 from pgq_sync.entrypoints.signature import describe
 from pgq_sync.errors import ArgumentsError
+from pgq_sync.storage.intake import closest
 
 _EMPTY = inspect.Parameter.empty
 _UNRESOLVED = (NameError, AttributeError)  # the latter for a module that is being imported
@@ -63,7 +64,9 @@ class Arguments:
         try:
             return self._signature.bind(*args, **kwargs)
         except TypeError as error:
-            raise TypeError(f"task {self._task!r}: {error}") from None
+            unknown = next((name for name in kwargs if name not in self.names), None)
+            hint = f"; {closest(unknown, self.names)}" if unknown and "unexpected" in str(error) else ""
+            raise TypeError(f"task {self._task!r}: {error}{hint}. It takes {self._signature}") from None
 
     def payload(self, arguments: Mapping[str, Any]) -> bytes:
         """`arguments` as a job's payload.

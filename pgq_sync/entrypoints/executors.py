@@ -5,15 +5,20 @@ The others have files of their own.
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pgq_sync.entrypoints.calls import Call
 from pgq_sync.entrypoints.context import Context
 from pgq_sync.models import Job, Limit, OnFailure
+from pgq_sync.storage.intake import refuse_unknown
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +39,18 @@ class EntrypointExecutorParameters:
 
 class AbstractEntrypointExecutor(ABC):
     """A strategy that calls the function. Subclass it, write `execute`, and give the class as `executor_factory`."""
+
+    def __new__(cls, *args: Any, **given: Any) -> Self:
+        # Here, and not in `__init__`, to be asked before those of the subclasses, whose errors would be Python's.
+        taken = inspect.signature(cls.__init__).parameters
+        if all(each.kind is not each.VAR_KEYWORD for each in taken.values()):
+            refuse_unknown(given, list(taken)[1:])
+        if given and not args and "parameters" in taken and "parameters" not in given:
+            raise TypeError(
+                f"{cls.__name__} is made for each entrypoint, with its parameters: give "
+                f"executor_factory=functools.partial({cls.__name__}, {', '.join(f'{name}={given[name]!r}' for name in given)})"
+            )
+        return super().__new__(cls)
 
     def __init__(self, parameters: EntrypointExecutorParameters) -> None:
         self.parameters = parameters

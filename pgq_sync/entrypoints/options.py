@@ -89,7 +89,7 @@ def complete(options: CommonOptions) -> EntrypointOptions:
     refuse_unknown(options, DEFAULTS)
     given: EntrypointOptions = {**DEFAULTS, **options}
     if (retry := given["retry"]) is not None and not isinstance(retry, DatabaseRetry):
-        raise ValueError(f"retry={retry!r}: a DatabaseRetry is accepted")
+        raise ValueError(f"retry={retry!r}: a DatabaseRetry is accepted, as in DatabaseRetry(max_attempts=3)")
     if (factory := given["executor_factory"]) is not None and not callable(factory):
         raise TypeError(f"executor_factory={factory!r}: a subclass of AbstractEntrypointExecutor is accepted")
     if isinstance(factory, type) and not issubclass(factory, AbstractEntrypointExecutor):

@@ -47,7 +47,7 @@ def check(job: NewJob, max_payload: int) -> CheckedJob:
         TypeError, ValueError: a field cannot be used; the message names it and its value.
         PayloadTooLarge: the payload is larger than `max_payload`.
     """
-    due_at, delay = _due(job.execute_after)
+    due_at, delay = check_due(job.execute_after)
     return CheckedJob(
         entrypoint=check_name("entrypoint", job.entrypoint),
         payload=_payload(job.payload, max_payload),
@@ -74,7 +74,8 @@ def check_name(field: str, name: object) -> str:
         TypeError, ValueError: it is not.
     """
     if not isinstance(name, str):
-        raise TypeError(f"{field}={name!r} must be a str, not {type(name).__name__}")
+        hint = ": give its `.name`, or call a task's `.enqueue`" if isinstance(getattr(name, "name", None), str) else ""
+        raise TypeError(f"{field}={name!r} must be a str, not {type(name).__name__}{hint}")
     if not 1 <= len(name) <= MAX_NAME:
         raise ValueError(f"{field}={_short(name)} has {len(name)} characters: 1 to {MAX_NAME} are accepted")
     return _storable(field, name)
@@ -111,7 +112,12 @@ def _payload(payload: object, max_payload: int) -> bytes | None:
     return data
 
 
-def _due(execute_after: object) -> tuple[datetime | None, float]:
+def check_due(execute_after: object) -> tuple[datetime | None, float]:
+    """When a job is due: the time, or the delay in seconds.
+
+    Raises:
+        TypeError, ValueError: it cannot be used; the message names it.
+    """
     if execute_after is None:
         return None, 0.0
     if isinstance(execute_after, timedelta):
@@ -211,7 +217,11 @@ def refuse_unknown(options: Iterable[str], known: Iterable[str]) -> None:
     names = list(known)
     for option in options:
         if option not in names:
-            close = difflib.get_close_matches(option, names, n=1)
-            raise TypeError(
-                f"there is no option {option!r}; " + (f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names)}")
-            )
+            raise TypeError(f"there is no option {option!r}; {closest(option, names)}")
+
+
+def closest(name: str, known: Iterable[str]) -> str:
+    """What `name`, which is not `known`, may have been meant for."""
+    names = list(known)
+    close = difflib.get_close_matches(name, names, n=1)
+    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names) or 'none'}"

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import datetime, timedelta
 from itertools import chain, islice
 from typing import Any, Literal, overload
 
 from pgq_sync.models import DedupeUntil, JobId, NewJob, OnConflict, Payload
 from pgq_sync.settings import Settings
-from pgq_sync.storage.intake import CheckedJob, check, check_on_conflict
+from pgq_sync.storage.intake import CheckedJob, check, check_on_conflict, refuse_unknown
 from pgq_sync.storage.store import Intake
 
 SLICE = 10_000  # jobs per statement
 DEFAULT_QUEUE = "default"
+_OPTIONS = (*(field.name for field in fields(NewJob)), "on_conflict", "notify")
 
 
 class Producer:
@@ -82,6 +83,7 @@ class Producer:
         queue: str = "default",
         on_conflict: OnConflict = "raise",
         notify: bool = True,
+        **unknown: Any,
     ) -> JobId | None:
         """Enqueues one job, in the transaction that the connection is in.
 
@@ -110,6 +112,7 @@ class Producer:
             ConnectionError: the caller's connection is closed.
             SchemaError: the tables are missing; the driver's error is its cause. Its other errors pass unchanged.
         """
+        refuse_unknown(unknown, _OPTIONS)
         job = NewJob(
             entrypoint=entrypoint,
             payload=payload,

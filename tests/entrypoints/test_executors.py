@@ -17,6 +17,7 @@ from pgq_sync import (
     EntrypointExecutorParameters,
     Job,
     PgQueuer,
+    ProcessExecutor,
     RetryWithBackoffEntrypointExecutor,
 )
 from tests.entrypoints.support import record_of, run_one
@@ -110,3 +111,21 @@ def test_delays_of_a_policy_are_seconds_or_a_timedelta(either: PgQueuer, duratio
     record = run_one(either, fails, retry=policy)
     assert record.status == "queued"
     assert timedelta(seconds=0.5) <= record.execute_after - record.created_at < timedelta(seconds=30)
+
+
+def test_an_executor_that_is_made_too_early_points_at_partial() -> None:
+    with pytest.raises(TypeError, match=r"executor_factory=functools\.partial\(ProcessExecutor, max_workers=1\)$"):
+        ProcessExecutor(max_workers=1)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize(
+    ("kind", "option", "close"),
+    [
+        (ProcessExecutor, "max_worker", "max_workers"),
+        (RetryWithBackoffEntrypointExecutor, "attempts", "max_attempts"),
+    ],
+)
+def test_an_unknown_option_of_an_executor_is_told_with_a_close_one(kind: Any, option: str, close: str) -> None:
+    with pytest.raises(TypeError) as refused:
+        PgQueuer.in_memory().entrypoint("work", executor_factory=functools.partial(kind, **{option: 3}))(print)
+    assert str(refused.value) == f"there is no option {option!r}; did you mean {close!r}?"

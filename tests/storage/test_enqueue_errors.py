@@ -18,10 +18,29 @@ CIRCLE: dict[str, list[Any]] = {"a": []}
 CIRCLE["a"].append(CIRCLE)
 
 
+class Named:
+    """As a task is."""
+
+    name = "work"
+
+    def __repr__(self) -> str:
+        return self.name
+
+
 @pytest.mark.parametrize(
     ("misuse", "complaint"),
     [
         (lambda pgq: pgq.enqueue("work", notify="no"), "notify='no': True or False is accepted, not str"),
+        (lambda pgq: pgq.enqueue("work", prioriti=5), "there is no option 'prioriti'; did you mean 'priority'?"),
+        (
+            lambda pgq: pgq.enqueue("work", delay=5),
+            "there is no option 'delay'; known: entrypoint, payload, priority, execute_after, dedupe_key, dedupe_until, headers, "
+            "queue, on_conflict, notify",
+        ),
+        (
+            lambda pgq: pgq.enqueue(Named()),
+            "entrypoint=work must be a str, not Named: give its `.name`, or call a task's `.enqueue`",
+        ),
         (lambda pgq: pgq.enqueue_many([], notify=None), "notify=None: True or False is accepted, not NoneType"),
         (lambda pgq: pgq.enqueue_many(None), "jobs=None must be an iterable of NewJob, not NoneType"),
     ],
