@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import timedelta
 from typing import Any
 
@@ -18,6 +18,8 @@ from pgq_sync.entrypoints.counts import check_from_one
 from pgq_sync.entrypoints.executors import AbstractEntrypointExecutor, EntrypointExecutor, EntrypointExecutorParameters
 from pgq_sync.errors import JobTimeout, Retry
 from pgq_sync.models import Job
+
+_DELAYS = ("initial_delay", "max_delay", "backoff_multiplier", "jitter")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +59,17 @@ class DatabaseRetry:
             strategy = getattr(self, name)
             if strategy is not None and (isinstance(strategy, type) or not callable(strategy)):
                 raise TypeError(f"{name}={strategy!r}: one of tenacity's {name} strategies is accepted")
+        self._refuse_without_effect()
+
+    def _refuse_without_effect(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if self.wait is not None and field.name in _DELAYS and value != field.default:
+                raise TypeError(f"{field.name}={value!r} has no effect beside wait=..., which is in its place: leave one out")
+        longest = in_seconds("max_delay", self.max_delay)
+        # The default caps as it does; one that was given cannot have been meant to cap the first.
+        if self.max_delay != timedelta(minutes=5) and in_seconds("initial_delay", self.initial_delay) > longest:
+            raise ValueError(f"initial_delay={self.initial_delay!r} is longer than max_delay={self.max_delay!r}")
 
     def delay(self, job: Job, error: BaseException, running: float) -> timedelta | None:
         """How long to wait before the next attempt, or None to let the job fail.

@@ -284,3 +284,16 @@ def test_attempts_of_one_job_do_not_hold_up_the_others(either: PgQueuer) -> None
 
     assert either.drain(concurrency=1).counts == {"retried": 2, "failed": 1, "succeeded": 1}
     assert (record_of(either, broken).attempts, record_of(either, fine).attempts) == (3, 1)
+
+
+@pytest.mark.parametrize(
+    ("values", "complaint"),
+    [
+        ({"initial_delay": 3, "wait": tenacity.wait_fixed(1)}, "initial_delay=3 has no effect beside wait="),
+        ({"jitter": 3, "wait": tenacity.wait_fixed(1)}, "jitter=3 has no effect beside wait="),
+        ({"initial_delay": 10, "max_delay": 1}, "initial_delay=10 is longer than max_delay=1"),
+    ],
+)
+def test_values_without_effect_are_refused(values: dict[str, Any], complaint: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=f"^{complaint}"):
+        DatabaseRetry(**values)
