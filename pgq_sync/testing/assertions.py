@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timedelta
+import difflib
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypedDict, overload
 
 from pgq_sync.app import PgQueuer
 from pgq_sync.models import JobRecord
+from pgq_sync.storage.intake import check_due
 from pgq_sync.testing.calls import same_call
 from pgq_sync.testing.naming import name_of
 from pgq_sync.testing.overriding import where
@@ -89,11 +91,12 @@ def assert_enqueued(
     Raises:
         AssertionError: there are not so many; the message shows the jobs that there are instead, the closest first.
         TypeError: there is no such argument, or the task does not take `arguments`.
+        TypeError, ValueError: `execute_after` is a number, a text, or without a time zone.
     """
     __tracebackhide__ = True
     found, report = _search(pgq, entrypoint, connection, wanted)
     if (not found) if count is None else (len(found) != count):
-        expected = "no such job is enqueued" if count is None else f"{len(found)} such jobs are enqueued and not {count}"
+        expected = "no such job is enqueued" if count is None else f"{_counted(found)} enqueued and not {count}"
         raise AssertionError(f"{expected}:\n{report()}")
     return found[0] if count is None else found
 
@@ -107,7 +110,11 @@ def assert_not_enqueued(pgq: PgQueuer, entrypoint: object, *, connection: Any = 
     __tracebackhide__ = True
     found, report = _search(pgq, entrypoint, connection, wanted)
     if found:
-        raise AssertionError(f"{len(found)} such {'job is' if len(found) == 1 else 'jobs are'} enqueued:\n{report()}")
+        raise AssertionError(f"{_counted(found)} enqueued:\n{report()}")
+
+
+def _counted(found: Sequence[JobRecord]) -> str:
+    return f"{len(found)} such {'job is' if len(found) == 1 else 'jobs are'}"
 
 
 def _search(
@@ -118,7 +125,7 @@ def _search(
     name = name_of(entrypoint)
     jobs = enqueued(pgq, connection=connection)
     found = [job for job in jobs if job.entrypoint == name and not _differing(job, given)]
-    return found, lambda: _report(jobs, name, given)
+    return found, lambda: _report(jobs, name, given) + _misspelt(name, {*pgq.registry.names(), *(job.entrypoint for job in jobs)})
 
 
 def _values(entrypoint: object, wanted: Mapping[str, Any]) -> dict[str, Any]:
@@ -126,6 +133,8 @@ def _values(entrypoint: object, wanted: Mapping[str, Any]) -> dict[str, Any]:
     if unknown := [name for name in wanted if name not in _TAKEN]:
         raise TypeError(f"there is no argument {unknown[0]!r}: {', '.join(_TAKEN)} are accepted")
     given = {name: value for name, value in wanted.items() if value is not ANY}
+    if isinstance(due := given.get("execute_after"), (date, int, float, str)):
+        check_due(due)
     if isinstance(payload := given.get("payload"), str):
         given["payload"] = payload.encode()
     if "arguments" not in given:
@@ -158,6 +167,11 @@ def _report(jobs: Sequence[JobRecord], entrypoint: str, given: Mapping[str, Any]
     lines = ["wanted:", ", ".join(wanted), "unfinished are, the closest first:"]
     lines += [_line(job, entrypoint, given) for job in closest[:_SHOWN]]
     return "\n".join(lines + ([f"  and {len(jobs) - _SHOWN} more"] if len(jobs) > _SHOWN else []))
+
+
+def _misspelt(name: str, known: Collection[str]) -> str:
+    close = [] if name in known else difflib.get_close_matches(name, sorted(known), n=1)
+    return f"\nno entrypoint {name!r} is known; did you mean {close[0]!r}?" if close else ""
 
 
 def _line(job: JobRecord, entrypoint: str, given: Mapping[str, Any]) -> str:

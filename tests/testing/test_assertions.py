@@ -133,3 +133,25 @@ def test_an_argument_that_does_not_exist_is_refused(either: PgQueuer) -> None:
         testing.assert_not_enqueued(either, "fetch", payloads="x")  # type: ignore[call-arg]
     with pytest.raises(TypeError, match="there is no argument 'payloads'"):
         testing.assert_enqueued(either, "fetch", payloads="x")  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize(
+    ("due", "error"),
+    [(5, TypeError), (0.5, TypeError), ("5m", TypeError), (START.replace(tzinfo=None), ValueError)],
+)
+def test_a_time_that_enqueue_refuses_is_refused_here_too(application: PgQueuer, due: Any, error: type[Exception]) -> None:
+    for assertion in (testing.assert_enqueued, testing.assert_not_enqueued):
+        with pytest.raises(error, match=r"^execute_after="):
+            assertion(application, "fetch", execute_after=due)
+
+
+def test_a_misspelt_entrypoint_is_told_with_a_close_one(application: PgQueuer) -> None:
+    application.entrypoint("shop.push")(print)
+    for misspelt, meant in (("shop.pusch", "shop.push"), ("fetsch", "fetch")):
+        with pytest.raises(AssertionError, match=f"no entrypoint '{misspelt}' is known; did you mean '{meant}'"):
+            testing.assert_enqueued(application, misspelt)
+
+
+def test_one_job_is_told_in_the_singular(application: PgQueuer) -> None:
+    with pytest.raises(AssertionError, match=r"^1 such job is enqueued and not 2:"):
+        testing.assert_enqueued(application, "fetch", count=2)
