@@ -11,8 +11,8 @@ import tenacity
 
 from pgq_sync.durations import in_seconds
 from pgq_sync.entrypoints.context import Context
-from pgq_sync.entrypoints.counts import check_from_one
 from pgq_sync.entrypoints.executors import AbstractEntrypointExecutor, EntrypointExecutor, EntrypointExecutorParameters
+from pgq_sync.entrypoints.policies import check_from_one, read_delays
 from pgq_sync.errors import MaxRetriesExceeded, MaxTimeExceeded
 from pgq_sync.models import Job
 
@@ -56,7 +56,7 @@ class RetryWithBackoffEntrypointExecutor(AbstractEntrypointExecutor):
     ) -> None:
         super().__init__(parameters)
         check_from_one("max_attempts", max_attempts)
-        exponential = tenacity.wait_exponential(in_seconds("initial_delay", initial_delay), in_seconds("max_delay", max_delay))
+        exponential = tenacity.wait_exponential(*read_delays(initial_delay, max_delay))
         own = tenacity.Retrying(
             stop=tenacity.stop_after_attempt(max_attempts) | tenacity.stop_before_delay(in_seconds("max_time", max_time)),
             wait=exponential + tenacity.wait_random(0, in_seconds("jitter", jitter)),

@@ -14,8 +14,8 @@ from tenacity.wait import WaitBaseT
 
 from pgq_sync.durations import in_seconds
 from pgq_sync.entrypoints.context import Context
-from pgq_sync.entrypoints.counts import check_from_one
 from pgq_sync.entrypoints.executors import AbstractEntrypointExecutor, EntrypointExecutor, EntrypointExecutorParameters
+from pgq_sync.entrypoints.policies import check_from_one, read_delays
 from pgq_sync.errors import JobTimeout, Retry
 from pgq_sync.models import Job
 
@@ -38,7 +38,7 @@ class DatabaseRetry:
             and `JobTimeout`.
 
     Raises:
-        TypeError, ValueError: a value is of another kind, or out of range.
+        TypeError, ValueError: a value is of another kind, or out of range; or it would have no effect beside another one.
     """
 
     max_attempts: int = 5
@@ -53,8 +53,8 @@ class DatabaseRetry:
     def __post_init__(self) -> None:
         check_from_one("max_attempts", self.max_attempts)
         check_from_one("backoff_multiplier", self.backoff_multiplier, whole=False)
-        for name in ("initial_delay", "max_delay", "jitter"):
-            in_seconds(name, getattr(self, name))
+        read_delays(self.initial_delay, self.max_delay)
+        in_seconds("jitter", self.jitter)
         for name in ("stop", "wait", "retry"):
             strategy = getattr(self, name)
             if strategy is not None and (isinstance(strategy, type) or not callable(strategy)):
@@ -66,10 +66,6 @@ class DatabaseRetry:
             value = getattr(self, field.name)
             if self.wait is not None and field.name in _DELAYS and value != field.default:
                 raise TypeError(f"{field.name}={value!r} has no effect beside wait=..., which is in its place: leave one out")
-        longest = in_seconds("max_delay", self.max_delay)
-        # The default caps as it does; one that was given cannot have been meant to cap the first.
-        if self.max_delay != timedelta(minutes=5) and in_seconds("initial_delay", self.initial_delay) > longest:
-            raise ValueError(f"initial_delay={self.initial_delay!r} is longer than max_delay={self.max_delay!r}")
 
     def delay(self, job: Job, error: BaseException, running: float) -> timedelta | None:
         """How long to wait before the next attempt, or None to let the job fail.
@@ -92,7 +88,7 @@ class DatabaseRetry:
         return None if stop(state) else timedelta(seconds=state.upcoming_sleep)
 
     def _backoff(self) -> WaitBaseT:
-        first, longest = in_seconds("initial_delay", self.initial_delay), in_seconds("max_delay", self.max_delay)
+        first, longest = read_delays(self.initial_delay, self.max_delay)
         # No delay stays none, where tenacity, after a thousand attempts, can no longer multiply and takes the longest.
         longest = longest if first else 0.0
         exponential = tenacity.wait_exponential(multiplier=first, exp_base=self.backoff_multiplier, max=longest)

@@ -16,7 +16,7 @@ from pgq_sync.storage.memory.store import MemoryStore
 from tests.entrypoints.support import record_of
 from tests.waiting import PATIENCE, wait_until
 
-LATER = DatabaseRetry(initial_delay=timedelta(hours=1))
+LATER = DatabaseRetry(initial_delay=timedelta(minutes=5))
 
 
 class Requests:

@@ -20,7 +20,7 @@ from tests.entrypoints.support import record_of
 from tests.waiting import PATIENCE, wait_until
 
 JOB_TIMEOUT = "pgq_sync.errors.JobTimeout"
-LATER = DatabaseRetry(initial_delay=timedelta(hours=1))
+LATER = DatabaseRetry(initial_delay=timedelta(minutes=5))
 
 
 class Hanging:

@@ -71,7 +71,7 @@ def test_a_worker_that_stops_puts_the_job_back_at_once(
     either: PgQueuer, before: Callable[[Context], object], timeout: float | None
 ) -> None:
     sleeper = Sleeper(before)
-    either.entrypoint("sleeps", timeout=timeout, retry=DatabaseRetry(initial_delay=HOUR))(sleeper)
+    either.entrypoint("sleeps", timeout=timeout, retry=DatabaseRetry(initial_delay=HOUR, max_delay=HOUR))(sleeper)
     job_id = either.enqueue("sleeps")
     worker = either.worker(shutdown_timeout=HOUR)
     worker.start()

@@ -218,6 +218,7 @@ def test_jobs_that_are_tried_at_the_same_time_do_not_share_their_count(either: P
         ({"max_attempts": 0}, ValueError),
         ({"max_attempts": 2.5}, TypeError),
         ({"initial_delay": -1}, ValueError),
+        ({"initial_delay": 11}, ValueError),  # longer than the longest
         ({"max_delay": "10"}, TypeError),
         ({"max_time": float("inf")}, ValueError),
         ({"jitter": timedelta(-1)}, ValueError),

@@ -291,7 +291,11 @@ def test_attempts_of_one_job_do_not_hold_up_the_others(either: PgQueuer) -> None
     [
         ({"initial_delay": 3, "wait": tenacity.wait_fixed(1)}, "initial_delay=3 has no effect beside wait="),
         ({"jitter": 3, "wait": tenacity.wait_fixed(1)}, "jitter=3 has no effect beside wait="),
-        ({"initial_delay": 10, "max_delay": 1}, "initial_delay=10 is longer than max_delay=1"),
+        ({"initial_delay": 10, "max_delay": 1}, "initial_delay=10 is longer than max_delay=1: give a longer max_delay"),
+        (
+            {"initial_delay": timedelta(hours=1)},
+            "initial_delay=1:00:00 is longer than max_delay=0:05:00: give",
+        ),
     ],
 )
 def test_values_without_effect_are_refused(values: dict[str, Any], complaint: str) -> None:

@@ -9,8 +9,8 @@ from concurrent.futures import Executor
 from typing import Any, Protocol
 
 from pgq_sync.entrypoints.context import Context
-from pgq_sync.entrypoints.counts import check_from_one
 from pgq_sync.entrypoints.executors import AbstractEntrypointExecutor, EntrypointExecutorParameters
+from pgq_sync.entrypoints.policies import check_from_one
 from pgq_sync.entrypoints.process.answers import result
 from pgq_sync.entrypoints.process.foreign_pool import ForeignPool
 from pgq_sync.entrypoints.process.pool import ProcessPool
