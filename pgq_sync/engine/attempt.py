@@ -71,6 +71,13 @@ class Attempt(Context):
             raise JobTimeout(self._reason)
         super().check()
 
+    def progress(self, fraction: float, note: str | None = None) -> None:
+        super().progress(fraction, note)
+        # A handler that reports all the time is nearly always where nothing may be raised from outside.
+        if self.guard is not None and self.guard.is_over and self.guard.tell():
+            self.cancelled.set()
+            raise JobTimeout(self._reason)
+
     def blamed(self, error: BaseException) -> BaseException:
         if isinstance(error, JobTimeout) and error.reason is None:
             error.args = (self._reason,)  # CPython raises a class, which knows nothing of this attempt

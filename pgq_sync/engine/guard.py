@@ -115,10 +115,11 @@ class Guard:
         finally:
             self.shielded = before
 
-    def tell(self) -> None:
-        """The handler is told by itself that its time is over: from now on nothing is raised from outside."""
+    def tell(self) -> bool:
+        """The handler is told in its own thread that its time is over, and not from outside any more. False if it knew."""
         with self._lock:
-            self.fired = True
+            first, self.fired = not self.fired, True
+            return first
 
     def while_armed(self, act: Callable[[int], None]) -> bool:
         """Calls `act` with the thread's number if the handler still runs, and keeps it from ending; tells whether it did."""

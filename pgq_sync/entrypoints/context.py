@@ -186,6 +186,7 @@ class Context:
         Raises:
             TypeError: the fraction is no number, or the note no text.
             ValueError: the fraction is not between 0 and 1.
+            JobTimeout: the time of this attempt is over, and nobody has told so yet.
         """
         if not isinstance(fraction, (int, float)) or isinstance(fraction, bool):
             raise TypeError(f"fraction={fraction!r}: a number from 0 to 1 is accepted")

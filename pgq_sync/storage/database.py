@@ -134,7 +134,6 @@ def bind(connection: Any) -> BoundSession:
     if isinstance(connection, psycopg.Connection):
         return PsycopgSession(connection)
     if _is_sqlalchemy_session(connection):
-        _require_postgresql(connection, connection.get_bind().dialect.name)
         connection = accepted(_connection_of(connection))
     if hasattr(connection, "exec_driver_sql"):
         _require_postgresql(connection, connection.dialect.name)

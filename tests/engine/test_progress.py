@@ -170,7 +170,9 @@ def test_handlers_that_report_all_the_time_are_timed_out_and_leave_the_others_ab
 
     either.enqueue_many(NewJob(entrypoint="endless", priority=1) for _ in range(10))
     either.enqueue("work")
-    assert either.drain().counts == {"failed": 10, "succeeded": 1}
+    report = either.drain()
+    assert report.counts == {"failed": 10, "succeeded": 1}
+    assert report.stuck == 0
 
 
 def test_a_locked_row_holds_up_neither_a_handler_nor_other_jobs(pgq: PgQueuer, dsn: str) -> None:

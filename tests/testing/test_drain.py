@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -154,6 +155,15 @@ def test_max_jobs_bounds_the_attempts(either: PgQueuer) -> None:
             testing.drain(either, max_jobs=most)  # type: ignore[arg-type]
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Ctrl-C is heeded, as in a terminal: a process that a shell has put in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("options", [{}, {"timeout": PATIENCE}], ids=["plain", "with a timeout"])
 def test_ctrl_c_leaves_it_and_the_job_waits_again(either: PgQueuer, options: dict[str, Any]) -> None:
     ran: list[int] = []
@@ -176,6 +186,7 @@ def test_ctrl_c_leaves_it_and_the_job_waits_again(either: PgQueuer, options: dic
     assert ran == [1, 1, 1]
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_in_a_transactional_handler_rolls_back_its_work(pgq: PgQueuer, dsn: str) -> None:
     query(dsn, "create table effect (payload bytea)")
 
