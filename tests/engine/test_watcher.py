@@ -111,17 +111,18 @@ def test_a_success_of_which_nothing_is_kept_is_told(either: PgQueuer, watcher: C
 
 
 def test_a_failure_that_is_deleted_before_anybody_looked_is_no_success(either: PgQueuer, watcher: CompletionWatcher) -> None:
-    job_id = either.enqueue("work")
+    job_id, blocker = either.enqueue("work"), either.enqueue("work")
     with hand(either.store, "work") as one:
-        claim, blocker = one.claim_one(), ended(either, "failed", "other")
+        claim, blocking = one.claim()
         future, busy, go_on = watcher.watch(job_id), threading.Event(), threading.Event()
-        wait_until_kept(watcher, job_id)
 
         def block(_: object) -> None:
             busy.set()
             assert go_on.wait(PATIENCE)
 
         watcher.watch(blocker).add_done_callback(block)
+        wait_until_kept(watcher, job_id, blocker)
+        one.settle(blocking)
         assert busy.wait(PATIENCE)  # the watcher's thread is in a callback
         one.settle(claim, "failed")
         assert either.jobs.delete([job_id]).deleted == [job_id]
