@@ -145,7 +145,7 @@ def keep_the_pipe(job: Job) -> None:
     if os.fork() == 0:
         _path(job, "started").write_text(str(os.getpid()))
         time.sleep(600)
-    while not _path(job, "started").exists():
+    while not (_path(job, "started").exists() and _path(job, "started").read_text()):
         time.sleep(0.005)
     os.kill(os.getpid(), signal.SIGKILL)
 
