@@ -39,7 +39,7 @@ def in_seconds(
     longest = math.inf if most is None else most.total_seconds()
     # NaN compares as false.
     if not 0 <= seconds <= longest or (positive and seconds == 0):
-        raise ValueError(f"{name}={_shown(value)}: {accepted}")
+        raise ValueError(f"{name}={shown(value)}: {accepted}")
     return seconds
 
 
@@ -56,7 +56,8 @@ def _as_float(seconds: float) -> float:
         return math.inf if seconds > 0 else -math.inf  # a whole number of 400 digits
 
 
-def _shown(value: timedelta | float) -> str:
+def shown(value: timedelta | float) -> str:
+    """A duration as errors tell it."""
     if isinstance(value, int) and abs(value) >= _UNREADABLE:
         return "(a number of more than 300 digits)"
     return str(value) if isinstance(value, timedelta) else repr(value)

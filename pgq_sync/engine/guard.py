@@ -116,10 +116,16 @@ class Guard:
             self.shielded = before
 
     def tell(self) -> bool:
-        """The handler is told in its own thread that its time is over, and not from outside any more. False if it knew."""
+        """The handler is told in its own thread that its time is over, and not from outside any more.
+
+        Returns:
+            False if it knew, or if this is another thread: one that it has started, say, whose end would not end it.
+        """
         with self._lock:
-            first, self.fired = not self.fired, True
-            return first
+            if self.fired or self._thread != threading.get_ident():
+                return False
+            self.fired = True
+            return True
 
     def while_armed(self, act: Callable[[int], None]) -> bool:
         """Calls `act` with the thread's number if the handler still runs, and keeps it from ending; tells whether it did."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from pgq_sync.durations import in_seconds
+from pgq_sync.durations import in_seconds, shown
 
 
 def check_from_one(name: str, value: Any, *, whole: bool = True) -> None:
@@ -25,10 +25,6 @@ def read_delays(initial_delay: timedelta | float, max_delay: timedelta | float) 
     """
     first, longest = in_seconds("initial_delay", initial_delay), in_seconds("max_delay", max_delay)
     if first > longest:
-        given = f"initial_delay={_shown(initial_delay)} is longer than max_delay={_shown(max_delay)}"
+        given = f"initial_delay={shown(initial_delay)} is longer than max_delay={shown(max_delay)}"
         raise ValueError(f"{given}: give a longer max_delay")
     return first, longest
-
-
-def _shown(delay: timedelta | float) -> str:
-    return str(delay) if isinstance(delay, timedelta) else repr(delay)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from datetime import timedelta
 from typing import Any
@@ -173,6 +176,37 @@ def test_handlers_that_report_all_the_time_are_timed_out_and_leave_the_others_ab
     report = either.drain()
     assert report.counts == {"failed": 10, "succeeded": 1}
     assert report.stuck == 0
+
+
+def test_a_report_from_a_thread_of_the_handlers_own_keeps_no_timeout_from_the_handler(either: PgQueuer) -> None:
+    told = threading.Event()
+
+    class Slow(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            told.wait(PATIENCE)  # in logging nothing is raised: the report comes first
+
+    log = logging.Logger("slow")
+    log.addHandler(Slow())
+
+    @either.entrypoint("work", timeout=0.1)
+    def work(job: Job, context: Context) -> None:
+        def report() -> None:
+            wait_until(lambda: context.timed_out)
+            try:
+                context.progress(0.5)
+            finally:
+                told.set()
+
+        with ThreadPoolExecutor(1) as threads:
+            threads.submit(report)
+            log.info("waits")
+            while True:
+                time.sleep(0.001)  # bytecode now and then, until it is interrupted
+
+    job_id = either.enqueue("work")
+    report = either.drain()
+    assert (report.counts, report.stuck) == ({"failed": 1}, 0)
+    assert record(either, job_id).errors[0]["type"] == "pgq_sync.errors.JobTimeout"
 
 
 def test_a_locked_row_holds_up_neither_a_handler_nor_other_jobs(pgq: PgQueuer, dsn: str) -> None:

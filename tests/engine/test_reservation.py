@@ -40,7 +40,7 @@ def test_limited_jobs_get_their_turn_beside_ten_thousand_short_ones(either: PgQu
     @either.entrypoint("short")
     def short(job: Job) -> None:
         starts.append(now())
-        time.sleep(SHORT)
+        time.sleep(SHORT)  # what the job takes
 
     @either.entrypoint("limited", concurrency_limit=2)
     def note(job: Job) -> None:
@@ -89,7 +89,7 @@ def test_a_worker_stops_at_any_moment_while_limited_jobs_wait_for_slots(either: 
 
     @either.entrypoint("short")
     def short(job: Job) -> None:
-        time.sleep(SHORT)
+        time.sleep(SHORT)  # what the job takes
 
     @either.entrypoint("limited", concurrency_limit=2)
     def limited(job: Job) -> None:
@@ -117,7 +117,7 @@ def test_what_was_claimed_ahead_goes_on_while_the_database_is_away(pgq: PgQueuer
 
         @far.entrypoint("short")
         def short(job: Job) -> None:
-            time.sleep(SHORT)
+            time.sleep(SHORT)  # what the job takes
 
         far.entrypoint("limited", concurrency_limit=1)(lambda job: limited.release())
         enqueue(pgq, "short", 5_000)

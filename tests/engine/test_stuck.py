@@ -99,7 +99,7 @@ def test_a_stuck_thread_takes_no_part_in_how_far_ahead_the_others_claim(either: 
         wait_until(lambda: either.jobs.count().get(("quick", "succeeded")) == number)
 
     either.entrypoint("quick")(lambda job: None)
-    either.entrypoint("slow")(lambda job: time.sleep(0.2))
+    either.entrypoint("slow")(lambda job: time.sleep(0.2))  # a job that is not short
     either.entrypoint("hangs", timeout=0.05)(hang)
     with either.worker(concurrency=1) as worker:
         quick_jobs(200)

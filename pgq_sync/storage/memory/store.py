@@ -1,6 +1,7 @@
 """The queue in this process's memory: the same behaviour as on PostgreSQL, for tests and first steps.
 
-One lock guards everything; public methods take it, those with an underscore expect it held.
+One lock guards everything; public methods take it, those with an underscore expect it held. Longer than other files: it is one
+store's whole side of the protocol, whose larger parts are its neighbours already.
 """
 
 from __future__ import annotations
