@@ -1,0 +1,1 @@
+"""pgq-sync and its peers through the same scenarios on one server: `python -m benchmarks.compare`."""

@@ -1,0 +1,79 @@
+"""What every driver offers, so that one scenario measures them all. Imports neither pgq-sync nor any peer.
+
+A driver runs in a process and a virtual environment of its own; scenarios speak to it through __main__.py beside this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from benchmarks.compare.drivers.tally import Tally
+
+PAYLOAD = "x" * 100
+
+
+@dataclass(frozen=True)
+class Load:
+    """What lies in the tables before a scenario starts; every payload has 100 bytes."""
+
+    waiting: int = 0
+    deferred: int = 0  # to next week
+    finished: int = 0  # and kept
+    entrypoints: int = 1
+    queues: int = 1
+    priorities: int = 1
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a worker process is to do."""
+
+    slots: int | None = None  # jobs at once; None: what the driver's configuration says
+    pause: float = 0.0  # seconds for which each job waits, as one does for an answer from afar
+    entrypoints: int = 1
+    queues: int = 1
+
+
+class Producer(Protocol):
+    """Enqueues on one connection. Payloads are text; a job's function is number 0 unless said otherwise."""
+
+    def enqueue(self, payload: str) -> None:
+        """One job; committed on return, unless within `transaction`."""
+
+    def enqueue_many(self, payloads: Sequence[str]) -> None:
+        """A batch, by whatever the library documents for that; committed on return."""
+
+    def transaction(self) -> AbstractContextManager[object]:
+        """Jobs that are enqueued within are committed together, on leaving; with anything else that the application does."""
+
+
+class Driver(Protocol):
+    """One library in one configuration."""
+
+    label: str  # in tables and plots
+
+    refuses: Mapping[str, str]
+    """Why it cannot run a scenario, by the scenario's name: a dash in the table, and the reason below it."""
+
+    unfinished: str | None
+    """The SQL that counts the jobs that are not done; None where they are not in PostgreSQL."""
+
+    def install(self, dsn: str) -> None:
+        """Makes the tables in an empty database."""
+
+    def fill(self, dsn: str, load: Load) -> None:
+        """Puts jobs into the tables, as the library itself would have left them there; by plain SQL, since it may be millions."""
+
+    def produce(self, dsn: str) -> AbstractContextManager[Producer]:
+        """Opens a producer."""
+
+    def work(self, dsn: str, work: Work, tally: Tally) -> None:
+        """Runs a worker until the process is told to end (SIGTERM). Each job waits, and then calls `tally.ran`."""
+
+
+def slices(texts: Sequence[str], length: int) -> Iterator[Sequence[str]]:
+    """The texts in stretches of at most `length`."""
+    return (texts[start : start + length] for start in range(0, len(texts), length))
