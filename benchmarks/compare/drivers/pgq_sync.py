@@ -38,8 +38,9 @@ class PgqSync:
         )
         finished = (
             "insert into {history} (id, finished_at, execute_after, created_at, claimed_at, fence, attempts, priority, "
-            "worker_id, status, queue, entrypoint, payload) select n, now(), now(), now(), now(), 1, 1, 0, gen_random_uuid(), 'succeeded', "
-            "'default', 'entrypoint_0', convert_to(%(payload)s, 'UTF8') from generate_series(1, %(jobs)s) as n"
+            "worker_id, status, queue, entrypoint, payload) select n, now(), now(), now(), now(), 1, 1, 0, "
+            "gen_random_uuid(), 'succeeded', 'default', 'entrypoint_0', convert_to(%(payload)s, 'UTF8') "
+            "from generate_series(1, %(jobs)s) as n"
         )
         with psycopg.connect(dsn, autocommit=True) as connection:
             for sql, jobs, delay in (
