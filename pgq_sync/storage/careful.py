@@ -10,7 +10,6 @@ import random
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -19,7 +18,7 @@ import psycopg
 
 from pgq_sync.models import Claim, Job, Room, WorkerInfo
 from pgq_sync.storage.claiming import LocalLimits
-from pgq_sync.storage.lanes import EARLIEST, Found, Key, LaneMemory, claim_order
+from pgq_sync.storage.lanes import EARLIEST, Bound, Found, Key, LaneMemory, claim_order
 from pgq_sync.storage.names import Names
 from pgq_sync.storage.notifications import LaneNotice
 from pgq_sync.storage.statements import statements
@@ -37,7 +36,7 @@ class Lane(NamedTuple):
     """A lane as a careful claim names it."""
 
     key: Key
-    bound: datetime
+    bound: Bound
     room: int
     quarantined: bool
     locked: bool = False  # its entrypoint's limit
@@ -213,7 +212,8 @@ class CarefulClaims:
             lane, got = lanes[n], brought[n]
             claims += got
             self._limits.take(lane.key[1], len(got))
-            self._memory(lane).claimed((claim.job for claim in got), exhausted=False)
+            self._memory(lane).advanced(claim.job for claim in got)
+            self._memory(lane).turn(lane.key)
             self._judge(lane, allowed, len(got), token_in, now, cut_off)
         # The statement's joins leave them in any order.
         return sorted(claims, key=claim_order)
@@ -251,7 +251,8 @@ class CarefulClaims:
                 "priority": lane.key[2],
                 "quarantined": lane.quarantined,
                 "locked": lane.locked,
-                "bound": lane.bound,
+                "bound": lane.bound.execute_after,
+                "bound_id": lane.bound.job_id,
                 "room": min(lane.room, room.now),
             }
             for n, lane in enumerate(lanes)

@@ -24,14 +24,14 @@ from pgq_sync.storage.careful import CarefulClaims
 from pgq_sync.storage.claiming import LocalLimits
 from pgq_sync.storage.connections import pooled, require_writable
 from pgq_sync.storage.failures import translated
-from pgq_sync.storage.lanes import Found, LaneMemory, Paused, claim_order, serving, stagger
+from pgq_sync.storage.lanes import Bound, Found, Key, LaneMemory, Paused, claim_order, serving, stagger
+from pgq_sync.storage.looks import Looks
 from pgq_sync.storage.names import Names
 from pgq_sync.storage.notifications import Notice, parse, subscribe, subscribe_own
 from pgq_sync.storage.statements import statements
 from pgq_sync.storage.store import Clock
 from pgq_sync.storage.waker import Waker
 
-BUSY_LOOK = 1.0  # seconds between two full looks while there is work
 PROBE = 60.0  # seconds between two notifications to itself
 _ECHO = 2.0  # seconds that such a one may take
 _LONGEST_WAIT = 86_400.0  # seconds: some systems cannot wait for more than some weeks
@@ -47,7 +47,7 @@ _SESSION = b"; ".join(
         b"set tcp_keepalives_idle to 5; set tcp_keepalives_interval to 3; set tcp_keepalives_count to 3",
     ]
 )
-_STATEMENTS = ("lanes", "claim", "own_session", "end_other_sessions", "recover")
+_STATEMENTS = ("lanes", "peek", "claim", "own_session", "end_other_sessions", "recover")
 _fences = itertools.count(1)  # over all claimers of the process: a fence is never used again
 
 
@@ -83,7 +83,6 @@ class PostgresClaimer:
         self._sql = {name: statements(names)[name].encode() for name in _STATEMENTS}
         self._worker = worker
         self._clock = clock
-        self._poll_interval = poll_interval.total_seconds()
         serves = serving(worker.queues, worker.entrypoints)
         self._lanes = LaneMemory(serves)
         self._limits = limits
@@ -92,7 +91,8 @@ class PostgresClaimer:
         self._turn = False  # whose turn it is among equals: the careful lanes' or the others'
         self._waker = Waker()
         self._heard: deque[str] = deque()
-        self._next_look = self._next_probe = 0.0
+        self._looks = Looks(poll_interval.total_seconds())
+        self._next_probe = 0.0
         self._on_notice = on_notice
         self._own_channel = ""
         self._echoed = False
@@ -124,6 +124,7 @@ class PostgresClaimer:
                 self._connection.add_notify_handler(lambda notification: self._take(notification.channel, notification.payload))
                 self._own_channel = subscribe_own(self._connection, subscribe(self._connection, self._names))
                 self.hears = self._echo()
+            self._looks.hears = self.hears
 
     def _own_session(self) -> None:
         """Holds, for as long as this session lives, the lock by which others see that the worker lives."""
@@ -158,16 +159,11 @@ class PostgresClaimer:
             self._hear()
             if thorough:
                 self._careful.retry()
-            if thorough or time.monotonic() >= self._next_look:
-                self._look()
-            now = time.monotonic()
+            now = self._look_around(thorough)
             top = self._careful.top(now, room.quarantine)
-            if top is None:
-                self.wants_slot = False
-                return Claimed(self._claim(room.ahead, now))
-            claimed = self._claim_both(room, top, now)
+            claimed = self._claimed(room, top, now)
             if claimed.careful or self._careful.surprised:
-                self._next_look = min(self._next_look, time.monotonic() + BUSY_LOOK)
+                self._looks.worked_carefully(time.monotonic())
             return claimed
 
     def recover(self, claims: Sequence[Claim]) -> Recovered:
@@ -190,40 +186,46 @@ class PostgresClaimer:
     def ended(self, entrypoints: Iterable[str]) -> None:
         self._careful.ended(entrypoints)
 
-    def _claim_both(self, room: Room, top: int, now: float) -> Claimed:
-        """Claims from both kinds of lanes, those with the larger priority first; equal ones take turns."""
-        others = max((key[2] for key in self._lanes.keys(now)), default=None)
-        self._turn = not self._turn
-        first = others is None or top > others or (top == others and self._turn)
-        plain: Sequence[Claim] = ()
-        careful: Sequence[Claim] = ()
+    def _claimed(self, room: Room, top: int | None, now: float) -> Claimed:
+        """Claims from both kinds of lanes."""
+        plain: list[Claim] = []
+        careful: list[Claim] = []
         try:
-            if not first:
-                plain = self._claim(room.ahead, now)
-            now_left = Room(room.ahead, room.now - len(plain), room.quarantine)
-            self.wants_slot = now_left.now <= 0 and (others is None or top >= others)
-            careful = self._careful.claim(now_left, next(_fences), now)
-            if first:
-                plain = self._claim(room.ahead - len(careful), now)
+            self.wants_slot = False
+            if top is None:
+                self._claim(plain, room.ahead, now)
+            else:
+                self._claim_both(plain, careful, room, top, now)
         except psycopg.Error:
-            # What one statement has claimed starts, whatever became of the other. An error that lasts comes again.
+            # What one statement has claimed starts, whatever became of the next. An error that lasts comes again.
             if not plain and not careful:
                 raise
-            return Claimed(plain, careful, in_doubt=True)
-        return Claimed(plain, careful)
+            return Claimed(sorted(plain, key=claim_order), careful, in_doubt=True)
+        return Claimed(sorted(plain, key=claim_order), careful)
 
-    def _claim(self, room: int, now: float) -> Sequence[Claim]:
-        lanes = self._lanes.ready(now) if room > 0 else ()
-        if not lanes:
-            return ()
-        fence = next(_fences)
-        rows = self._cursor.execute(self._sql["claim"], self._claim_params(lanes, room, fence)).fetchall()
-        claims = [Claim(Job(*row[:12]), fence, row[12]) for row in rows]
-        self._lanes.claimed((claim.job for claim in claims), exhausted=len(claims) < room)
-        # What these lanes hold next, what commits late and what was a moment too early a full look finds out soon.
-        self._next_look = min(self._next_look, time.monotonic() + BUSY_LOOK)
-        claims.sort(key=claim_order)
-        return claims
+    def _claim_both(self, plain: list[Claim], careful: list[Claim], room: Room, top: int, now: float) -> None:
+        """Claims from those with the larger priority first; equal ones take turns."""
+        others = self._lanes.top(now)
+        self._turn = not self._turn
+        first = others is None or top > others or (top == others and self._turn)
+        if not first:
+            self._claim(plain, room.ahead, now)
+        now_left = Room(room.ahead, room.now - len(plain), room.quarantine)
+        self.wants_slot = now_left.now <= 0 and (others is None or top >= others)
+        careful += self._careful.claim(now_left, next(_fences), now)
+        if first:
+            self._claim(plain, room.ahead - len(careful), now)
+
+    def _claim(self, claims: list[Claim], room: int, now: float) -> None:
+        """Claims until there is no more room, or nothing more."""
+        while room > 0 and (lanes := self._lanes.ready(now, room)):
+            fence = next(_fences)
+            rows = self._cursor.execute(self._sql["claim"], self._claim_params(lanes, room, fence)).fetchall()
+            got = [Claim(Job(*row[:12]), fence, row[12]) for row in rows]
+            claims += got
+            self._lanes.claimed([key for key, _ in lanes], (claim.job for claim in got), exhausted=len(got) < room)
+            self._looks.worked(time.monotonic())
+            room -= len(got)
 
     def wait(self, *, for_room: bool = False, until: float = math.inf) -> None:
         with self._translated:
@@ -237,23 +239,43 @@ class PostgresClaimer:
             self._waker.drain()
 
     def _next_time(self) -> float:
-        times = (self._next_look, self._lanes.next_due(), self._careful.next_due())
+        times = (self._looks.next(), self._lanes.next_due(), self._careful.next_due())
         return min(each for each in times if each is not None)
 
+    def _look_around(self, thorough: bool) -> float:
+        """Looks where it is time to, and tells what time it is then."""
+        now = time.monotonic()
+        if thorough or now >= self._looks.full:
+            self._look()
+        elif self._looks.brief is not None and now >= self._looks.brief:
+            self._peek(now)
+        else:
+            return now
+        return time.monotonic()
+
     def _look(self) -> None:
-        rows = self._cursor.execute(self._sql["lanes"], {"now": self._clock()}).fetchall()
+        *rows, (*_, seconds, _, _) = self._cursor.execute(self._sql["lanes"], {"now": self._clock()}).fetchall()
         require_writable(self._connection)
         # The time after the answer: counted from before the question, a deferred lane would be claimed too early.
         now = time.monotonic()
         rules = [row for row in rows if row[2] is None]
         self._paused = Paused(frozenset((row[0], row[1]) for row in rules if row[3] is not None))
-        self._limits.learn({row[1]: row[6] for row in rules if row[5]})
-        found = [Found((row[0], row[1], row[2]), row[3], row[4], row[5]) for row in rows if row[2] is not None]
+        self._limits.learn({row[1]: row[7] for row in rules if row[6]})
+        found = [_found(row) for row in rows if row[2] is not None]
         going = [lane for lane in found if not self._paused.holds(*lane.key[:2])]
-        self._lanes.looked(self._careful.looked(going, {row[1]: row[4] for row in rules if row[5]}, now), now)
-        self._next_look = now + self._poll_interval
+        self._lanes.looked(self._careful.looked(going, {row[1]: row[5] for row in rules if row[6]}, now), now)
+        self._looks.looked(now, seconds)
         if self.hears and now >= self._next_probe and not self._echo():
             raise StoreUnavailable("the connection brings no notifications any more")
+
+    def _peek(self, now: float) -> None:
+        """Finds out what the lanes that were worked in hold next: when that will be due, nothing else would tell."""
+        lanes = self._lanes.worked()
+        params = {"lanes": _named(lanes), "now": self._clock()}
+        rows = self._cursor.execute(self._sql["peek"], params).fetchall() if lanes else []
+        found = [_found(row) for row in rows if not self._paused.holds(*row[:2])]
+        self._lanes.peeked([key for key, _ in lanes], found, time.monotonic())
+        self._looks.brief = now if self._lanes.to_ask else None
 
     def _echo(self) -> bool:
         """Whether a notification to itself arrives: a connection may be open, and answer, and yet bring none."""
@@ -277,7 +299,7 @@ class PostgresClaimer:
             try:
                 self._notified(parse(self._heard.popleft()), now)
             except ValueError:
-                self._next_look = now  # somebody else's message: it may mean anything
+                self._looks.call(now)  # somebody else's message: it may mean anything
 
     def _take(self, channel: str, message: str) -> None:
         if channel == self._own_channel:
@@ -291,21 +313,33 @@ class PostgresClaimer:
             return
         turn = now + stagger(notice.number, notice.jobs, self.peers)
         if notice.lanes is None:
-            self._next_look = min(self._next_look, turn)
+            self._looks.call(turn)
             return
         for lane in notice.lanes:
             if not self._paused.holds(lane.queue, lane.entrypoint):
                 memory = self._careful if self._careful.concerns(lane.entrypoint) else self._lanes
                 memory.notified(lane, turn + lane.delay)
 
-    def _claim_params(self, lanes: Sequence[tuple[tuple[str, str, int], Any]], room: int, fence: int) -> dict[str, Any]:
+    def _claim_params(self, lanes: Sequence[tuple[Key, Bound]], room: int, fence: int) -> dict[str, Any]:
         return {
-            # One text: psycopg would take longer to write four arrays than the server takes to read this.
-            "lanes": msgspec.json.encode(
-                [{"queue": key[0], "entrypoint": key[1], "priority": key[2], "bound": bound} for key, bound in lanes]
-            ).decode(),
+            "lanes": _named(lanes),
             "room": room,
             "worker_id": self._worker.worker_id,
             "fence": fence,
             "now": self._clock(),
         }
+
+
+def _named(lanes: Sequence[tuple[Key, Bound]]) -> str:
+    """Lanes as a statement takes them: one text, which a server reads sooner than psycopg would write five arrays."""
+    named = [
+        {"queue": key[0], "entrypoint": key[1], "priority": key[2], "bound": bound[0], "bound_id": bound[1]}
+        for key, bound in lanes
+    ]
+    return msgspec.json.encode(named).decode()
+
+
+def _found(row: Sequence[Any]) -> Found:
+    queue, entrypoint, priority, execute_after, job_id, due_in, quarantined, *_ = row
+    first = Bound(execute_after) if job_id is None else Bound(execute_after, job_id)
+    return Found((queue, entrypoint, priority), first, due_in, quarantined)

@@ -6,29 +6,45 @@ Used by the listener thread alone. Times are of the monotonic clock.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import heapq
+import math
+from bisect import bisect_left, insort
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from itertools import chain
+from itertools import chain, islice
+from typing import NamedTuple
 
 from pgq_sync.models import Claim, Job, Peers
 from pgq_sync.storage.notifications import LaneNotice
 
 Key = tuple[str, str, int]  # queue, entrypoint, priority
 
-EARLIEST = datetime(1, 1, 2, tzinfo=timezone.utc)
 STAGGER = 0.005  # seconds between the workers of a fleet, so that one notification is not looked after by all at once
 LONGEST_STAGGER = 0.1
-_LATE_COMMITS = timedelta(seconds=5)  # how far below the last claimed job a lane is searched between two full looks
-_MOST_BOUNDS = 10_000
+_LEAST_LANES = 16  # that a claim names, if there is room for so many jobs
+_MOST_LANES = 500  # a server reads some three microseconds at each
+_MOST_BOUNDS = 20_000
+_ROUNDED = timedelta(milliseconds=1)  # a notification's times are floating-point numbers
+
+
+class Bound(NamedTuple):
+    """A place in a lane. It is a hint that a full look, or a notification, corrects: nothing waits below it."""
+
+    execute_after: datetime
+    job_id: int = -(2**63)
+
+
+EARLIEST = Bound(datetime(1, 1, 2, tzinfo=timezone.utc))
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A non-empty lane as a full look saw it."""
+    """A non-empty lane as a look saw it."""
 
     key: Key
-    earliest: datetime  # execute_after of its first job
+    first: Bound  # where its first job stands
     due_in: float  # seconds
     quarantined: bool = False  # its jobs have been rescued more than once
 
@@ -53,67 +69,183 @@ class LaneMemory:
 
     def __init__(self, serves: Callable[[str, str], bool]) -> None:
         self._serves = serves
-        self._ready: dict[Key, None] = {}
+        self._ready = Turns()
         self._due: dict[Key, float] = {}
+        self._dues: list[tuple[float, Key]] = []  # a heap; what _due does not confirm is out of date
         # Below its bound a lane holds nothing: it spares the claim the dead entries of an index not yet vacuumed.
-        self._bounds: dict[Key, datetime] = {}
-        self._rotation = 0
+        self._bounds: dict[Key, Bound] = {}
+        self._worked: dict[Key, None] = {}  # claimed from since they were looked at
+        self._reach = 0  # how many lanes the last claim needed
 
     def looked(self, found: Iterable[Found], now: float) -> None:
         """Takes over what a full look has found; it replaces every earlier belief."""
         if len(self._bounds) > _MOST_BOUNDS:
             self._bounds.clear()
-        self._ready.clear()
         self._due.clear()
+        self._dues.clear()
+        self._worked.clear()
+        kept = list(found)
+        self._ready.keep({lane.key for lane in kept if lane.due_in <= 0})
+        for lane in kept:
+            self._saw(lane, now)
+
+    def peeked(self, asked: Iterable[Key], found: Iterable[Found], now: float) -> None:
+        """Takes over what was found in the lanes that were asked for; in the others of them there is nothing."""
+        for key in asked:
+            self._ready.remove(key)
+            self._due.pop(key, None)
         for lane in found:
-            if self._serves(*lane.key[:2]):
-                self._bounds[lane.key] = lane.earliest
-                if lane.due_in <= 0:
-                    self._ready[lane.key] = None
-                else:
-                    self._due[lane.key] = now + lane.due_in
+            self._saw(lane, now)
+
+    def _saw(self, lane: Found, now: float) -> None:
+        if not self._serves(*lane.key[:2]):
+            return
+        self._bounds[lane.key] = lane.first
+        if lane.due_in <= 0:
+            self._ready.add(lane.key)
+        else:
+            self._expect(lane.key, now + lane.due_in)
 
     def notified(self, lane: LaneNotice, due: float) -> None:
         """Takes over what a notification says of a lane: that there will be something in it at `due`."""
         if self._serves(lane.queue, lane.entrypoint):
             key = (lane.queue, lane.entrypoint, lane.priority)
-            self._due[key] = min(self._due.get(key, due), due)
+            if due < self._due.get(key, math.inf):
+                self._expect(key, due)
             if key in self._bounds:
-                self._bounds[key] = min(self._bounds[key], lane.earliest)
+                self._bounds[key] = min(self._bounds[key], Bound(lane.earliest - _ROUNDED))
 
-    def ready(self, now: float) -> Sequence[tuple[Key, datetime]]:
-        """The lanes worth a claim now, with their bounds: larger priority first, equal ones in a new order each time."""
-        self._rotation += 1
-        keys = list(self.keys(now))
-        start = self._rotation % len(keys) if keys else 0
-        ordered = sorted(chain(keys[start:], keys[:start]), key=lambda key: -key[2])
-        return [(key, self._bounds.get(key, EARLIEST)) for key in ordered]
+    def _expect(self, key: Key, due: float) -> None:
+        self._due[key] = due
+        heapq.heappush(self._dues, (due, key))
+
+    def ready(self, now: float, room: int | None = None) -> Sequence[tuple[Key, Bound]]:
+        """The lanes worth a claim now, with their bounds: larger priority first, equal ones in turn.
+
+        Args:
+            now: of the monotonic clock.
+            room: for how many jobs; no more lanes are returned than they will probably come from. None: all.
+        """
+        self._ripen(now)
+        most = None if room is None else min(room, 2 * self._reach + _LEAST_LANES, _MOST_LANES)
+        return [(key, self._bounds.get(key, EARLIEST)) for key in islice(self._ready.keys(), most)]
 
     def keys(self, now: float) -> Iterable[Key]:
-        """The lanes worth a claim now, in no order."""
-        for key in [key for key, due in self._due.items() if due <= now]:
-            del self._due[key]
-            self._ready[key] = None
-        return self._ready
+        """The lanes worth a claim now."""
+        self._ripen(now)
+        return self._ready.keys()
+
+    def top(self, now: float) -> int | None:
+        """The largest priority of a lane worth a claim now."""
+        self._ripen(now)
+        return self._ready.top()
+
+    def _ripen(self, now: float) -> None:
+        while self._dues and self._dues[0][0] <= now:
+            due, key = heapq.heappop(self._dues)
+            if self._due.get(key) == due:
+                del self._due[key]
+                self._ready.add(key)
 
     def forget(self, key: Key) -> None:
         """Takes a lane for empty."""
-        self._ready.pop(key, None)
+        self._ready.remove(key)
 
-    def claimed(self, jobs: Iterable[Job], *, exhausted: bool) -> None:
-        """Takes over what a claim brought; `exhausted` where it brought less than there was room for."""
-        latest: dict[Key, datetime] = {}
+    def turn(self, key: Key) -> None:
+        """Lets a lane's equals go first the next time."""
+        self._ready.turn(key)
+
+    def advanced(self, jobs: Iterable[Job]) -> Sequence[Key]:
+        """Takes over where a claim has come to in its lanes, and returns those."""
+        latest: dict[Key, Bound] = {}
         for job in jobs:
             key = (job.queue, job.entrypoint, job.priority)
-            latest[key] = max(latest.get(key, job.execute_after), job.execute_after)
-        for key, moment in latest.items():
-            self._bounds[key] = max(moment - _LATE_COMMITS, self._bounds.get(key, EARLIEST))
-        if exhausted:
-            self._ready.clear()
+            latest[key] = max(latest.get(key, EARLIEST), Bound(job.execute_after, job.id))
+        for key, bound in latest.items():
+            self._bounds[key] = max(bound, self._bounds.get(key, EARLIEST))
+        return list(latest)
+
+    def claimed(self, lanes: Sequence[Key], jobs: Iterable[Job], *, exhausted: bool) -> None:
+        """Takes over what a claim brought.
+
+        Args:
+            lanes: those that it named, in their order.
+            jobs: what came of them.
+            exhausted: it brought less than there was room for. Else the last lane that brought something holds more, and
+                nobody has looked at those behind it.
+        """
+        brought = set(self.advanced(jobs))
+        reached = len(lanes) if exhausted else max(n for n, key in enumerate(lanes) if key in brought)
+        for key in lanes[:reached]:
+            self._ready.remove(key)
+        self._worked.update(dict.fromkeys(lanes[: reached + 1]))
+        if not exhausted:
+            self._ready.turn(lanes[reached])
+        self._reach = reached + 1
+
+    def worked(self) -> Sequence[tuple[Key, Bound]]:
+        """Some of the lanes that were claimed from since they were looked at: those to be asked next what they hold."""
+        chosen = list(islice(self._worked, _MOST_LANES))
+        for key in chosen:
+            del self._worked[key]
+        return [(key, self._bounds.get(key, EARLIEST)) for key in chosen]
+
+    @property
+    def to_ask(self) -> bool:
+        """Whether lanes were claimed from since they were looked at."""
+        return bool(self._worked)
 
     def next_due(self) -> float | None:
         """When the next lane will be worth a claim; None if none is known to."""
-        return min(self._due.values(), default=None)
+        while self._dues and self._due.get(self._dues[0][1]) != self._dues[0][0]:
+            heapq.heappop(self._dues)
+        return self._dues[0][0] if self._dues else None
+
+
+class Turns:
+    """Lanes by priority, larger first; those of one priority take turns."""
+
+    def __init__(self) -> None:
+        self._groups: dict[int, OrderedDict[Key, None]] = {}
+        self._priorities: list[int] = []  # of the groups, negated: in the order in which they come
+
+    def keep(self, keys: Set[Key]) -> None:
+        """Takes out all others; whose turn it is stays so."""
+        for key in [key for key in self.keys() if key not in keys]:
+            self.remove(key)
+
+    def add(self, key: Key) -> None:
+        """Puts a lane behind its equals, unless it is there."""
+        if (group := self._groups.get(key[2])) is None:
+            self._groups[key[2]] = group = OrderedDict()
+            insort(self._priorities, -key[2])
+        group[key] = None
+
+    def remove(self, key: Key) -> None:
+        """Takes a lane out, if it is there."""
+        group = self._groups.get(key[2], _NONE)
+        if key not in group:
+            return
+        del group[key]
+        if not group:
+            del self._groups[key[2]]
+            del self._priorities[bisect_left(self._priorities, -key[2])]
+
+    def turn(self, key: Key) -> None:
+        """Puts a lane behind its equals."""
+        if key in (group := self._groups.get(key[2], _NONE)):
+            group.move_to_end(key)
+
+    def top(self) -> int | None:
+        """The largest priority."""
+        return -self._priorities[0] if self._priorities else None
+
+    def keys(self) -> Iterator[Key]:
+        """All lanes, in their order."""
+        return chain.from_iterable(self._groups[-negated] for negated in self._priorities)
+
+
+_NONE: OrderedDict[Key, None] = OrderedDict()
 
 
 def stagger(number: int, count: int, peers: Peers) -> float:

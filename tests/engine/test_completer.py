@@ -18,8 +18,8 @@ WORKER = uuid4()
 NOW = datetime.now(timezone.utc)
 
 
-def claim(number: int, fence: int = 1) -> Claim:
-    return Claim(Job(JobId(number), "default", "any", None, None, 0, 1, NOW, NOW, NOW, None, WORKER), fence)
+def claim(number: int, fence: int = 1, *, entrypoint: str = "any", priority: int = 0) -> Claim:
+    return Claim(Job(JobId(number), "default", entrypoint, None, None, priority, 1, NOW, NOW, NOW, None, WORKER), fence)
 
 
 class RecordingStore:

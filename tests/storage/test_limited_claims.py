@@ -200,7 +200,7 @@ def test_limited_and_other_lanes_of_equal_priority_take_turns(timed: Timed, now:
 
 
 def test_all_lanes_of_a_limited_entrypoint_are_served(timed: Timed, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pgq_sync.storage.claimer.BUSY_LOOK", 3600.0)
+    monkeypatch.setattr("pgq_sync.storage.looks.BUSY_LOOK", 3600.0)
     monkeypatch.setattr("tests.storage.support.POLL_INTERVAL", timedelta(hours=1))
     declare(timed, "limited", 100)
     for queue in ("default", "mail"):

@@ -29,6 +29,8 @@ def world(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
     clock = MachineClock()
     # The claimers' naps pass as the clock moves.
     monkeypatch.setattr("pgq_sync.storage.claimer.time", clock)
+    # So does the machine's own time, which tells what a look has cost: not within an example.
+    monkeypatch.setattr("pgq_sync.storage.looks.CHEAP", 3600.0)
     world: World = MemoryWorld(clock) if request.param == "memory" else PostgresWorld(request.getfixturevalue("dsn"), clock)
     yield world
     world.close()

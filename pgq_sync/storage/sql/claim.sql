@@ -1,34 +1,51 @@
 -- name: lanes
--- What there is to claim, in three kinds of rows. The non-empty lanes, each with its earliest execute_after and in how
--- many seconds that is: a loose index scan, one probe of the ready index per lane, however many jobs wait in it. The
--- lanes of jobs in quarantine. And, with no priority, what is limited (true, since when, and to how many at once) or
--- paused (a time).
+-- What there is to claim, in three kinds of rows. The non-empty lanes, each with the place of its first job (execute_after
+-- and id) and in how many seconds that is due: a loose index scan, one probe of the ready index per lane, however many jobs
+-- wait in it. The lanes of jobs in quarantine. And, with no priority, what is limited (true, since when, and to how many at
+-- once) or paused (a time). The last row tells how many seconds all that has taken.
 with recursive lane as (
-    (select queue, entrypoint, priority, execute_after
+    (select queue, entrypoint, priority, execute_after, id
      from {job} where status = 'queued' and rescues < 2
-     order by queue, entrypoint, priority, execute_after limit 1)
+     order by queue, entrypoint, priority, execute_after, id limit 1)
     union all
-    select following.queue, following.entrypoint, following.priority, following.execute_after
+    select following.queue, following.entrypoint, following.priority, following.execute_after, following.id
     from lane cross join lateral (
-        select job.queue, job.entrypoint, job.priority, job.execute_after
+        select job.queue, job.entrypoint, job.priority, job.execute_after, job.id
         from {job} as job
         where job.status = 'queued' and job.rescues < 2
           and (job.queue, job.entrypoint, job.priority) > (lane.queue, lane.entrypoint, lane.priority)
-        order by job.queue, job.entrypoint, job.priority, job.execute_after limit 1
+        order by job.queue, job.entrypoint, job.priority, job.execute_after, job.id limit 1
     ) as following
 ), waiting as (
-    select queue, entrypoint, priority, execute_after, false as flag from lane
+    select queue, entrypoint, priority, execute_after, id, false as flag from lane
     union all
-    (select queue, entrypoint, priority, min(execute_after), true
+    (select queue, entrypoint, priority, min(execute_after), null, true
      from {job} where status = 'queued' and rescues >= 2 group by queue, entrypoint, priority)
 )
-select queue, entrypoint, priority, execute_after,
+select queue, entrypoint, priority, execute_after, id,
        extract(epoch from execute_after - coalesce(%(now)s::timestamptz, statement_timestamp()))::float8, flag, null::integer
 from waiting
 union all
-select queue, entrypoint, null, paused_at, extract(epoch from declared_at)::float8,
+select queue, entrypoint, null, paused_at, null, extract(epoch from declared_at)::float8,
        concurrency_limit > 0 or requests_per_second is not null, concurrency_limit
 from {limit} where paused_at is not null or concurrency_limit > 0 or requests_per_second is not null
+union all
+select null, null, null, null, null, extract(epoch from clock_timestamp() - statement_timestamp())::float8, null, null
+
+-- name: peek
+-- What the given lanes hold from their bounds on: the place of the first job, and in how many seconds it is due.
+select lane.queue, lane.entrypoint, lane.priority, job.execute_after, job.id,
+       extract(epoch from job.execute_after - coalesce(%(now)s::timestamptz, statement_timestamp()))::float8, false
+from json_to_recordset(%(lanes)s::json)
+    as lane(queue text, entrypoint text, priority smallint, bound timestamptz, bound_id bigint)
+cross join lateral (
+    select execute_after, id
+    from {job} as job
+    where job.status = 'queued' and job.rescues < 2
+      and job.queue = lane.queue and job.entrypoint = lane.entrypoint and job.priority = lane.priority
+      and (job.execute_after, job.id) >= (lane.bound, lane.bound_id)
+    order by job.execute_after, job.id limit 1
+) as job
 
 -- name: channel
 -- On which channel this installation notifies.
@@ -41,7 +58,8 @@ with picked as materialized (
     -- The join is lazy: the outer limit stops it, so that no row is locked that is not claimed.
     select ready.id
     from (
-        select * from json_to_recordset(%(lanes)s::json) as lane(queue text, entrypoint text, priority smallint, bound timestamptz)
+        select * from json_to_recordset(%(lanes)s::json)
+            as lane(queue text, entrypoint text, priority smallint, bound timestamptz, bound_id bigint)
         -- Not by a join, which might change the lanes' order.
         where (select lim.concurrency_limit > 0 or lim.requests_per_second is not null
                from {limit} as lim where lim.entrypoint = lane.entrypoint and lim.queue = '') is not true
@@ -51,7 +69,7 @@ with picked as materialized (
         from {job} as job
         where job.status = 'queued' and job.rescues < 2
           and job.queue = lane.queue and job.entrypoint = lane.entrypoint and job.priority = lane.priority
-          and job.execute_after >= lane.bound
+          and (job.execute_after, job.id) >= (lane.bound, lane.bound_id)
           and job.execute_after <= coalesce(%(now)s::timestamptz, statement_timestamp())
         order by job.execute_after, job.id
         limit %(room)s
@@ -86,7 +104,7 @@ with moment as materialized (
 ), given as materialized (
     select * from json_to_recordset(%(lanes)s::json)
         as lane(n integer, queue text, entrypoint text, priority smallint, quarantined boolean, locked boolean,
-                bound timestamptz, room integer)
+                bound timestamptz, bound_id bigint, room integer)
 ), refilled as materialized (
     select entrypoint, concurrency_limit, requests_per_second, refilled_at, case when requests_per_second is not null then
            least(burst, tokens + requests_per_second * greatest(extract(epoch from now - refilled_at)::float8, 0)) end as tokens,
@@ -121,7 +139,7 @@ with moment as materialized (
             select job.id from {job} as job
             where not lane.quarantined and job.status = 'queued' and job.rescues < 2
               and job.queue = lane.queue and job.entrypoint = lane.entrypoint and job.priority = lane.priority
-              and job.execute_after >= lane.bound
+              and (job.execute_after, job.id) >= (lane.bound, lane.bound_id)
               and job.execute_after <= coalesce(%(now)s::timestamptz, statement_timestamp())
             order by job.execute_after, job.id
             limit lane.allowed

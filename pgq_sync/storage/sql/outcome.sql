@@ -67,7 +67,7 @@ with outcome as (
     from (
         select max(id) as id, queue, entrypoint, priority, min(execute_after) as execute_after
         from changed
-        where status = 'queued' and execute_after <= coalesce(%(now)s::timestamptz, statement_timestamp()) + interval '5 seconds'
+        where status = 'queued' and execute_after <= coalesce(%(now)s::timestamptz, statement_timestamp()) + interval '60 seconds'
         group by queue, entrypoint, priority
     ) as lane
     having count(*) > 0

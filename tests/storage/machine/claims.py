@@ -82,7 +82,12 @@ class Claims:
         _judge_rest(
             [row for row in known if row.id not in ids], len(ids) < room.ahead, [due[each.job.id] for each in claimed.plain]
         )
-        knowledge.claimed(len(ids), room_left=len(claimed.plain) < room.ahead, now=self._jobs.now)
+        knowledge.claimed(
+            {due[each.job.id].lane for each in claimed.plain},
+            careful=bool(claimed.careful),
+            room_left=len(claimed.plain) < room.ahead,
+            now=self._jobs.now,
+        )
         self._make(hand, claimed)
 
     def _judge_kinds(self, hand: Hand, room: Room, claimed: Claimed, due: dict[int, Row]) -> None:
@@ -113,7 +118,6 @@ class Claims:
 
     def _make(self, hand: Hand, claimed: Claimed) -> None:
         fences = [{claim.fence for claim in claims} for claims in (claimed.plain, claimed.careful)]
-        assert all(len(each) <= 1 for each in fences), f"several fences in one statement: {fences}"
         used = hand.fences & (fences[0] | fences[1])
         assert not used, f"worker {hand.worker.worker_id} has used {used} before"
         hand.fences |= fences[0] | fences[1]

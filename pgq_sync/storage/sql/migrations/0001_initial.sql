@@ -168,7 +168,7 @@ create table {version} (
 -- The channel on which this installation notifies.
 create function {channel}() returns text language sql immutable as $channel$ select {channel_literal}::text $channel$;
 
--- Tells listening workers which lanes became ready, or will within five seconds. A message reads
+-- Tells listening workers which lanes became ready, or will within a minute. A message reads
 -- [number, count, [[queue, entrypoint, priority, delay, earliest], ...]]: the number picks the worker that looks
 -- first, the delay says in how many seconds the lane is due, the earliest is the execute_after (Unix time) from which
 -- on there is something in it. Where the lanes would not fit (8,000 bytes are an error in the caller's transaction)
@@ -203,7 +203,7 @@ begin
 end
 $announce_ended$;
 
--- One notification per INSERT statement, none for jobs that are due later than a poll interval: the polls find those.
+-- One notification per INSERT statement, none for jobs that are due in more than a minute: looks find those.
 create function {announce_insert}() returns trigger language plpgsql as $announce_insert$
 declare
     lane record;
@@ -220,7 +220,7 @@ begin
            greatest(max(created_at), statement_timestamp()) as now
     into lane
     from added
-    where status = 'queued' and execute_after <= greatest(created_at, statement_timestamp()) + interval '5 seconds';
+    where status = 'queued' and execute_after <= greatest(created_at, statement_timestamp()) + interval '60 seconds';
     if lane.number = 0 then
         return null;
     end if;
@@ -238,7 +238,7 @@ begin
     from (
         select queue, entrypoint, priority, max(id) as last_id, count(*) as jobs, min(execute_after) as due
         from added
-        where status = 'queued' and execute_after <= greatest(created_at, statement_timestamp()) + interval '5 seconds'
+        where status = 'queued' and execute_after <= greatest(created_at, statement_timestamp()) + interval '60 seconds'
         group by queue, entrypoint, priority
     ) as each;
     return null;
@@ -342,7 +342,7 @@ begin
                     select {announce}(max(id), count(*), array_agg(queue), array_agg(entrypoint), array_agg(priority),
                                       array_agg(execute_after), now)
                     from replaced
-                    where execute_after <= coalesce(now, statement_timestamp()) + interval '5 seconds'
+                    where execute_after <= coalesce(now, statement_timestamp()) + interval '60 seconds'
                     having count(*) > 0 and notify <> 'off'
                 ), done as (
                     select n, id from replaced

@@ -1,0 +1,56 @@
+"""When a listener looks for lanes: everywhere, or only into those that it has worked in. Used by the listener thread alone.
+
+A full look costs a server the more, the more lanes there are (some 12 us each) and the more dead entries a transaction keeps
+in their index: it is made the rarer, so that an idle worker's looks take a hundredth of one core at most. Times are of the
+monotonic clock.
+"""
+
+from __future__ import annotations
+
+BUSY_LOOK = 1.0  # seconds until a look while there is work
+_SHARE = 0.01  # of a core's time, for the looks of an idle worker,
+_BUSY_SHARE = 0.05  # of one that has limited jobs, or hears no notifications
+_CALLED_SHARE = 0.2  # and at most, when notifications call for them
+CHEAP = 0.005  # seconds: a full look that costs no more is made whenever there is a reason
+RAREST = 60.0  # seconds: what is due within a minute is told, and needs no look
+
+
+class Looks:
+    """The next looks.
+
+    Args:
+        poll_interval: seconds between two full ones when nothing happens, unless they cost too much.
+    """
+
+    def __init__(self, poll_interval: float) -> None:
+        self.hears = True  # whether notifications arrive; else only looks find what is new
+        self._poll_interval = poll_interval
+        self._last = 0.0  # when the last full one ended
+        self._cost = 0.0  # its seconds
+        self.full = 0.0  # when the next full one is due
+        self.brief: float | None = None  # when the next one is due into the lanes that were worked in
+
+    def next(self) -> float:
+        """When the next one is due."""
+        return self.full if self.brief is None else min(self.full, self.brief)
+
+    def looked(self, ended: float, cost: float) -> None:
+        """A full one was made, which has taken the server so many seconds."""
+        self._last, self._cost, self.brief = ended, cost if cost > CHEAP else 0.0, None
+        share = _SHARE if self.hears else _BUSY_SHARE
+        self.full = ended + max(self._poll_interval, min(self._cost / share, RAREST))
+
+    def worked(self, now: float) -> None:
+        """Jobs were claimed: what their lanes hold next is to be found out soon."""
+        if not self.hears:
+            self.worked_carefully(now)
+        elif self.brief is None:
+            self.brief = now + BUSY_LOOK
+
+    def worked_carefully(self, now: float) -> None:
+        """A full look is due soon."""
+        self.call(max(now + BUSY_LOOK, self._last + self._cost / _BUSY_SHARE))
+
+    def call(self, moment: float) -> None:
+        """A full look is due then, or as soon as it may be afforded."""
+        self.full = min(self.full, max(moment, self._last + self._cost / _CALLED_SHARE))

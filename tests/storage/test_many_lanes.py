@@ -1,0 +1,105 @@
+"""A claim costs the same with few lanes and with thousands, and whatever a vacuum has to leave in the index."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from datetime import timedelta
+
+import psycopg
+import pytest
+
+from pgq_sync import NewJob, PgQueuer
+from pgq_sync.models import Room
+from pgq_sync.storage.claimer import PostgresClaimer
+from tests.storage.support import Hand, hand
+
+LANES = 1_500
+
+
+@pytest.fixture(autouse=True)
+def _seldom(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is found by a poll: it would hide what was forgotten."""
+    monkeypatch.setattr("tests.storage.support.POLL_INTERVAL", timedelta(hours=1))
+
+
+def claimer(one: Hand) -> PostgresClaimer:
+    assert isinstance(one.claimer, PostgresClaimer)
+    return one.claimer
+
+
+def pages_read(one: Hand, room: int) -> int:
+    """How many pages the worker's next claim touches; nothing is claimed."""
+    its = claimer(one)
+    params = its._claim_params(its._lanes.ready(0.0, room), room, 99)
+    with its._connection.transaction(force_rollback=True):
+        sql = b"explain (analyze, buffers, format json) " + its._sql["claim"]
+        ((plan,),) = its._connection.execute(sql, params, prepare=False)
+    return int(plan[0]["Plan"]["Shared Hit Blocks"] + plan[0]["Plan"]["Shared Read Blocks"])
+
+
+def test_a_claim_passes_by_the_jobs_of_one_batch_that_are_gone_and_that_no_vacuum_may_remove(pgq: PgQueuer, dsn: str) -> None:
+    with closing(psycopg.connect(dsn)) as reader, hand(pgq.store, "work") as one:
+        reader.execute("set transaction isolation level repeatable read")
+        reader.execute("select count(*) from pgq_job")
+        # One statement, and so one moment at which all of them are due.
+        pgq.enqueue_many(NewJob(entrypoint="work") for _ in range(5_000))
+        one.claim(10)
+        few = pages_read(one, 10)
+        for _ in range(4):
+            one.settle(one.claim(1_000, thorough=False))
+        assert pages_read(one, 10) < few + 100
+        assert len(one.claim(10, thorough=False)) == 10
+
+
+def test_jobs_of_thousands_of_lanes_are_claimed_by_priority(either: PgQueuer) -> None:
+    jobs = [NewJob(entrypoint="work", queue=f"queue {n}", priority=n % 3) for n in range(LANES)]
+    either.enqueue_many(jobs, notify=False)
+    with hand(either.store, "work") as one:
+        claims = [*one.claim(600), *one.claim(600, thorough=False), *one.claim(600, thorough=False)]
+    assert len({claim.job.queue for claim in claims}) == len(claims) == LANES
+    priorities = [claim.job.priority for claim in claims]
+    assert priorities == sorted(priorities, reverse=True)
+
+
+def test_a_claim_that_leaves_room_has_been_in_every_lane(either: PgQueuer) -> None:
+    either.enqueue_many(NewJob(entrypoint="work", queue=f"queue {n}") for n in range(100))
+    with hand(either.store, "work") as one:
+        assert len(one.claim(1_000)) == 100
+
+
+def test_lanes_that_others_have_emptied_are_no_reason_to_leave_the_rest(pgq: PgQueuer) -> None:
+    pgq.enqueue_many((NewJob(entrypoint="work", queue=f"queue {n}") for n in range(200)), notify=False)
+    with hand(pgq.store, "work") as one, hand(pgq.store, "work") as other:
+        other.claimer.claim(Room(0), thorough=True)
+        one.settle(one.claim(195))
+        assert len(other.claim(10, thorough=False)) == 5
+
+
+def test_a_batch_that_is_committed_late_is_claimed_as_soon_as_it_is_told_of(pgq: PgQueuer, dsn: str) -> None:
+    with psycopg.connect(dsn) as late, hand(pgq.store, "work") as one:
+        (first,) = pgq.on(late).enqueue_many([NewJob(entrypoint="work")])
+        second = pgq.enqueue("work")
+        assert [claim.job.id for claim in one.claim(1)] == [second]
+        late.commit()
+        assert [claim.job.id for claim in one.claim(1, thorough=False)] == [first]
+
+
+def test_a_batch_that_is_committed_late_and_in_silence_is_found_by_a_full_look(pgq: PgQueuer, dsn: str) -> None:
+    with psycopg.connect(dsn) as late, hand(pgq.store, "work") as one:
+        (first,) = pgq.on(late).enqueue_many([NewJob(entrypoint="work")], notify=False)
+        second = pgq.enqueue("work")
+        assert [claim.job.id for claim in one.claim(1)] == [second]
+        late.commit()
+        assert one.claim(1, thorough=False) == []
+        assert [claim.job.id for claim in one.claim(1)] == [first]
+
+
+def test_what_a_lane_holds_next_is_found_without_a_full_look(pgq: PgQueuer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pgq_sync.storage.looks.BUSY_LOOK", 0.0)
+    pgq.enqueue("work")
+    pgq.enqueue("work", execute_after=timedelta(hours=2))
+    with hand(pgq.store, "work") as one:
+        assert len(one.claim(10)) == 1
+        assert claimer(one)._lanes.next_due() is None
+        assert one.claim(10, thorough=False) == []
+        assert claimer(one)._lanes.next_due() is not None
