@@ -8,7 +8,7 @@ connection behind a lock, so more of them help only jobs that wait: told how man
 A job leaves the table when a worker fetches it, before it runs: a crash loses it. A job that returns nothing leaves
 nothing behind, so no finished jobs are filled in. An enqueue commits by itself and cannot join the application's
 transaction (docs: "Using Postgres for storage"). `map`, the way to enqueue many, does it one by one. A consumer serves one
-queue (docs: "Multiple Queues"): several queues are served by as many consumers, which the worker forks, and among which it divides its workers.
+queue (docs: "Multiple Queues"): several queues are served by as many consumers, which divide the workers among them.
 """
 
 from __future__ import annotations

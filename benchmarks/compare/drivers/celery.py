@@ -1,0 +1,158 @@
+"""Celery 5.7 with Redis: no queue in PostgreSQL, but what many compare with. XXX"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, ClassVar
+from uuid import uuid4
+
+import celery
+from redis import Redis
+
+from benchmarks.compare.drivers.base import PAYLOAD, Load, Work
+from benchmarks.compare.drivers.tally import Tally
+
+_WEEK = 7 * 24 * 3600  # seconds
+_AT_ONCE = 1000  # messages
+_NO_TABLES = "its jobs lie in Redis, and what this measures lies in PostgreSQL"
+
+
+@dataclass(frozen=True)
+class Celery:
+    """A worker with these options.
+
+    Args:
+        label: in tables and plots.
+        options: of `celery worker`, where it is not told how many jobs it runs at once.
+        waiting: where it is told.
+    """
+
+    label: str
+    options: tuple[str, ...] = ()
+    waiting: tuple[str, ...] = ()
+
+    refuses: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {
+            "loaded": "a worker takes all deferred jobs out of Redis at once and keeps them in its memory",
+            "horizon": _NO_TABLES,
+            "idle": _NO_TABLES,
+            "wal": _NO_TABLES,
+        }
+    )
+    unfinished: ClassVar[None] = None
+
+    def install(self, dsn: str) -> None:
+        with Redis.from_url(dsn) as redis:
+            redis.flushdb()
+
+    def fill(self, dsn: str, load: Load) -> None:
+        with Redis.from_url(dsn) as redis:
+            for jobs, delay in ((load.deferred, _WEEK), (load.waiting, None)):
+                messages = _messages(dsn, load, delay) if jobs else []
+                for start in range(0, jobs, _AT_ONCE):
+                    _push(redis, [messages[number % len(messages)] for number in range(start, min(start + _AT_ONCE, jobs))])
+
+    @contextmanager
+    def produce(self, dsn: str) -> Iterator[_Producer]:
+        with celery.Celery("compared", broker=dsn) as app:
+            yield _Producer(app)
+
+    def work(self, dsn: str, work: Work, tally: Tally) -> None:
+        app = celery.Celery("compared", broker=dsn)
+        _tasks(app, work, tally)
+        options = [*self.waiting, f"--concurrency={work.slots}"] if work.slots else self.options
+        options = os.environ["OPT"].split() if "OPT" in os.environ else options
+        queues = ",".join(_queue(number, work.queues) for number in range(work.queues))
+        app.worker_main(["worker", f"--queues={queues}", f"--hostname=compared{os.getpid()}@%h", *options])
+
+
+class _Producer:
+    def __init__(self, app: celery.Celery) -> None:
+        self._app = app
+        self._task = _tasks(app, Work())[0]
+
+    def enqueue(self, payload: str) -> None:
+        self._task.delay(payload)
+
+    def enqueue_many(self, payloads: Sequence[str]) -> None:
+        with self._app.producer_pool.acquire(block=True) as producer, producer.batch():
+            for payload in payloads:
+                self._task.apply_async((payload,), producer=producer)
+
+    def transaction(self) -> AbstractContextManager[object]:
+        return nullcontext()
+
+
+def _tasks(app: celery.Celery, work: Work, tally: Tally | None = None) -> list[Any]:
+    """Those that a worker runs; without a tally, those that can only be enqueued."""
+    ran = tally.ran if tally else _never
+
+    def noop(payload: str) -> None:
+        ran(payload)
+
+    def waiting(payload: str) -> None:
+        time.sleep(work.pause)
+        ran(payload)
+
+    return [app.task(name=f"entrypoint_{number}")(waiting if work.pause else noop) for number in range(work.entrypoints)]
+
+
+def _never(payload: str) -> None:
+    raise AssertionError("a producer runs no jobs")
+
+
+def _queue(number: int, queues: int) -> str:
+    return f"queue_{number % queues}" if queues > 1 else "celery"
+
+
+@dataclass(frozen=True)
+class _Message:
+    """As Celery has written it, and in which list."""
+
+    key: bytes
+    text: bytes
+    ids: tuple[bytes, ...]  # of which every copy has its own
+
+    def copied(self) -> bytes:
+        text = self.text
+        for own in self.ids:
+            text = text.replace(own, str(uuid4()).encode())
+        return text
+
+
+def _messages(dsn: str, load: Load, delay: int | None) -> list[_Message]:
+    """One for each function, queue and priority, in the order in which they are given to the jobs."""
+    aside = dsn.removesuffix("/0") + "/1"
+    with celery.Celery("compared", broker=aside) as app, Redis.from_url(aside) as redis:
+        tasks, made = _tasks(app, Work(entrypoints=load.entrypoints)), []
+        for number in range(math.lcm(load.entrypoints, load.queues, load.priorities)):
+            options = {"queue": _queue(number, load.queues), "priority": number % load.priorities or None}
+            tasks[number % load.entrypoints].apply_async((PAYLOAD,), countdown=delay, **options)
+            made.append(_taken_back(redis))
+        return made
+
+
+def _taken_back(redis: Redis) -> _Message:
+    """The only message of a database."""
+    key = next(redis.scan_iter(_type="list"))
+    text = redis.rpop(key)
+    message = json.loads(text)
+    ids = (message["headers"]["id"], message["properties"]["delivery_tag"])
+    return _Message(key, text, tuple(own.encode() for own in ids))
+
+
+def _push(redis: Redis, messages: Sequence[_Message]) -> None:
+    with redis.pipeline(transaction=False) as pipeline:
+        for message in messages:
+            pipeline.lpush(message.key, message.copied())
+        pipeline.execute()
+
+
+DRIVERS = {"defaults": Celery("Celery (Redis)"), "best": Celery("Celery (Redis, best)")}
