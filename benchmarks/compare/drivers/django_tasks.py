@@ -1,0 +1,175 @@
+"""django-tasks-db 0.13 on Django 5.2, https://github.com/RealOrangeOne/django-tasks-db
+
+XXX
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, ClassVar
+
+import django
+import psycopg
+from django.conf import settings
+from django.core.management import call_command
+from django.db import connection, transaction
+from psycopg.conninfo import conninfo_to_dict
+
+from benchmarks.compare.drivers.base import PAYLOAD, Load, Work
+from benchmarks.compare.drivers.tally import Tally
+
+_NEVER = "timestamptz '9999-01-01 00:00:00+00'"  # which stands in run_after of a job that is not deferred
+_ROWS = f"""
+insert into django_tasks_database_dbtaskresult (id, status, enqueued_at, started_at, finished_at, args_kwargs, priority,
+    task_path, worker_ids, queue_name, backend_name, run_after, return_value, exception_class_path, traceback)
+select gen_random_uuid(), case when %(finished)s then 'SUCCESSFUL' else 'READY' end, clock_timestamp(),
+    case when %(finished)s then now() end, case when %(finished)s then now() end,
+    jsonb_build_object('args', jsonb_build_array(%(payload)s::text), 'kwargs', jsonb_build_object()), n %% %(priorities)s,
+    %(module)s || '.entrypoint_' || n %% %(entrypoints)s,
+    case when %(finished)s then jsonb_build_array(%(worker)s::text) else '[]' end,
+    case when %(queues)s > 1 then 'queue_' || n %% %(queues)s else 'default' end, 'default',
+    coalesce(now() + %(delay)s::interval, {_NEVER}), null, '', ''
+from generate_series(1, %(jobs)s) as n
+"""
+
+
+@dataclass(frozen=True)
+class DjangoTasks:
+    """With these settings.
+
+    Args:
+        label: in tables and plots.
+        database: what DATABASES says beside the address.
+        options: of `db_worker`.
+    """
+
+    label: str
+    database: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    refuses: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    unfinished: ClassVar[str] = (
+        "select count(*) from django_tasks_database_dbtaskresult "
+        f"where status in ('READY', 'RUNNING') and (run_after <= now() or run_after = {_NEVER})"
+    )
+
+    def install(self, dsn: str) -> None:
+        self._configure(dsn)
+        call_command("migrate", verbosity=0)
+
+    def fill(self, dsn: str, load: Load) -> None:
+        shared = {"payload": PAYLOAD, "module": __name__, "worker": "w" * 32}
+        kinds = {"entrypoints": load.entrypoints, "queues": load.queues, "priorities": load.priorities}
+        with psycopg.connect(dsn, autocommit=True) as filling:
+            for jobs, finished, delay in (
+                (load.finished, True, None),
+                (load.deferred, False, "7 days"),
+                (load.waiting, False, None),
+            ):
+                filling.execute(_ROWS.encode(), {**shared, **kinds, "jobs": jobs, "finished": finished, "delay": delay})
+
+    @contextmanager
+    def produce(self, dsn: str) -> Iterator[_Producer]:
+        self._configure(dsn)
+        try:
+            yield _Producer()
+        finally:
+            connection.close()
+
+    def work(self, dsn: str, work: Work, tally: Tally) -> None:
+        self._configure(dsn)
+        _tasks(work, tally.ran)
+        if not work.slots:
+            return self._serve(work)
+        workers = [multiprocessing.Process(target=self._serve, args=(work,)) for _ in range(work.slots)]
+        for worker in workers:
+            worker.start()
+        ended = threading.Event()
+        signal.signal(signal.SIGTERM, lambda *_: ended.set())
+        ended.wait()
+        for worker in workers:
+            worker.terminate()
+        for worker in workers:
+            worker.join()
+        return None
+
+    def _serve(self, work: Work) -> None:
+        queues = ",".join(f"queue_{number}" for number in range(work.queues)) if work.queues > 1 else "default"
+        call_command("db_worker", queue_name=queues, verbosity=0, **self.options)
+
+    def _configure(self, dsn: str) -> None:
+        if settings.configured:
+            return  # by another thread's producer
+        address = {name.upper(): value for name, value in conninfo_to_dict(dsn).items() if name != "dbname"}
+        database = {
+            "ENGINE": "django.db.backends.postgresql",
+            **address,
+            "NAME": conninfo_to_dict(dsn)["dbname"],
+            **self.database,
+        }
+        tasks = {"BACKEND": "django_tasks_db.DatabaseBackend", "QUEUES": []}  # any queue
+        settings.configure(INSTALLED_APPS=["django_tasks_db"], DATABASES={"default": database}, TASKS={"default": tasks})
+        django.setup()
+
+
+class _Producer:
+    def __init__(self) -> None:
+        self._task = _tasks(Work(), _never)[0]
+
+    def enqueue(self, payload: str) -> None:
+        self._task.enqueue(payload)
+
+    def enqueue_many(self, payloads: Sequence[str]) -> None:
+        with transaction.atomic():
+            for payload in payloads:
+                self._task.enqueue(payload)
+
+    def transaction(self) -> AbstractContextManager[object]:
+        atomic: AbstractContextManager[object] = transaction.atomic()
+        return atomic
+
+
+def _tasks(work: Work, ran: Callable[[str], None]) -> list[Any]:
+    """Puts them into this module, where the worker looks for them by their names."""
+    from django_tasks import task  # which can be imported once Django is configured
+
+    def noop(payload: str) -> None:
+        ran(payload)
+
+    def waiting(payload: str) -> None:
+        time.sleep(work.pause)
+        ran(payload)
+
+    made = []
+    for number in range(work.entrypoints):
+        made.append(task(_named(waiting if work.pause else noop, f"entrypoint_{number}")))
+        setattr(sys.modules[__name__], f"entrypoint_{number}", made[-1])
+    return made
+
+
+def _named(function: Callable[[str], None], name: str) -> Callable[[str], None]:
+    """A function of its own under this name, for Django takes only those of modules."""
+
+    def named(payload: str) -> None:
+        function(payload)
+
+    named.__name__ = named.__qualname__ = name
+    return named
+
+
+def _never(payload: str) -> None:
+    raise AssertionError("a producer runs no jobs")
+
+
+DRIVERS = {
+    "defaults": DjangoTasks("django-tasks-db"),
+    "best": DjangoTasks("django-tasks-db (best)", {"CONN_MAX_AGE": None}, {"interval": 0.1}),
+}
