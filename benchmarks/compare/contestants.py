@@ -33,6 +33,7 @@ CONTESTANTS = (
     Contestant("huey", "defaults"),
     Contestant("huey", "best"),
     Contestant("django_tasks", "defaults"),
+    Contestant("django_tasks", "best"),
     Contestant("celery", "defaults", redis=True),
     Contestant("celery", "best", redis=True),
 )

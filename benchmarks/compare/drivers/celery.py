@@ -42,8 +42,8 @@ class Celery:
         {
             "loaded": "a worker takes all deferred jobs out of Redis at once and keeps them in its memory",
             "horizon": _NO_TABLES,
-            "idle": _NO_TABLES,
             "wal": _NO_TABLES,
+            "lanes": "with Redis it has four priorities, and a list in Redis for each queue at each of them",
         }
     )
     unfinished: ClassVar[None] = None

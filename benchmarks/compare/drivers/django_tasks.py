@@ -27,6 +27,7 @@ from benchmarks.compare.drivers.base import PAYLOAD, Load, Work
 from benchmarks.compare.drivers.tally import Tally
 
 _NEVER = "timestamptz '9999-01-01 00:00:00+00'"  # which stands in run_after of a job that is not deferred
+_PRIORITIES = 101  # from 0 to the highest that there is
 _ROWS = f"""
 insert into django_tasks_database_dbtaskresult (id, status, enqueued_at, started_at, finished_at, args_kwargs, priority,
     task_path, worker_ids, queue_name, backend_name, run_after, return_value, exception_class_path, traceback)
@@ -67,7 +68,7 @@ class DjangoTasks:
 
     def fill(self, dsn: str, load: Load) -> None:
         shared = {"payload": PAYLOAD, "module": __name__, "worker": "w" * 32}
-        kinds = {"entrypoints": load.entrypoints, "queues": load.queues, "priorities": load.priorities}
+        kinds = {"entrypoints": load.entrypoints, "queues": load.queues, "priorities": min(load.priorities, _PRIORITIES)}
         with psycopg.connect(dsn, autocommit=True) as filling:
             for jobs, finished, delay in (
                 (load.finished, True, None),
@@ -102,8 +103,7 @@ class DjangoTasks:
         return None
 
     def _serve(self, work: Work) -> None:
-        queues = ",".join(f"queue_{number}" for number in range(work.queues)) if work.queues > 1 else "default"
-        call_command("db_worker", queue_name=queues, verbosity=0, **self.options)
+        call_command("db_worker", queue_name="*" if work.queues > 1 else "default", verbosity=0, **self.options)
 
     def _configure(self, dsn: str) -> None:
         if settings.configured:

@@ -57,7 +57,9 @@ class Huey:
     workers: int
     kind: str
 
-    refuses: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    refuses: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {"lanes": "a consumer serves one queue, so that many queues need as many consumers"}
+    )
     unfinished: ClassVar[str] = (
         "select (select count(*) from huey_task) "
         "+ (select count(*) from huey_schedule where timestamp <= extract(epoch from now()))"
