@@ -5,10 +5,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults lint format bench clean
+.PHONY: help demo test faults lint format bench bench-compare clean
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.ready ## run several thousand jobs on an embedded PostgreSQL
 	$(BIN)/pgq-sync demo --embedded
@@ -37,6 +37,9 @@ format: $(VENV)/.ready ## bring the code into shape
 
 bench: $(VENV)/.ready ## measure latency, throughput and how flat a claim's cost is
 	$(BIN)/python -m benchmarks
+
+bench-compare: $(VENV)/.ready ## measure pgq-sync and its peers, an hour long; table and plots go to docs/benchmarks
+	$(BIN)/python -m benchmarks.compare $(ARGS)
 
 clean: ## forget the virtual environment and every cache
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache build dist *.egg-info

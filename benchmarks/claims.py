@@ -85,11 +85,19 @@ def _medians(small: Queue, large: Queue, few: int, prepare: Prepare) -> tuple[fl
 
 @contextmanager
 def _queue(server: str) -> Iterator[Queue]:
-    with database(server) as dsn, application(dsn) as pgq:
+    with database(server) as dsn:
         without_autovacuum(dsn)
+        with claimer(dsn) as claiming:
+            yield Queue(dsn, claiming)
+
+
+@contextmanager
+def claimer(dsn: str) -> Iterator[Claimer]:
+    """As a worker's that serves the jobs of `load`."""
+    with application(dsn) as pgq:
         pgq.entrypoint("entrypoint_0")(_never_called)
-        with pgq.store.claimer(pgq.worker().info, Settings().poll_interval, LocalLimits({}), lambda: None) as claimer:
-            yield Queue(dsn, claimer)
+        with pgq.store.claimer(pgq.worker().info, Settings().poll_interval, LocalLimits({}), lambda: None) as claiming:
+            yield claiming
 
 
 def _analyzed(dsn: str) -> None:

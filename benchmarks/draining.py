@@ -17,8 +17,8 @@ ENTRYPOINTS = 200
 
 def measure_drain(server: str, extent: Extent) -> Sequence[Reading]:
     """A drain, right after what one connection without any threads reaches by claim and finish alone."""
-    plain = _rate(server, raw.work, extent.drain_jobs)
-    drained = _rate(server, work, extent.drain_jobs)
+    plain = rate(server, raw.work, extent.drain_jobs)
+    drained = rate(server, work, extent.drain_jobs)
     return [
         Reading("raw", plain, "jobs/s"),
         Reading("drain", drained, "jobs/s", Goal(">=", 20_000)),
@@ -28,8 +28,8 @@ def measure_drain(server: str, extent: Extent) -> Sequence[Reading]:
 
 def measure_entrypoints(server: str, extent: Extent) -> Sequence[Reading]:
     """The same number of jobs, of one entrypoint and of 200 that are all busy."""
-    one = _rate(server, work, extent.entrypoint_jobs)
-    many = _rate(server, work, extent.entrypoint_jobs, ENTRYPOINTS)
+    one = rate(server, work, extent.entrypoint_jobs)
+    many = rate(server, work, extent.entrypoint_jobs, ENTRYPOINTS)
     return [
         Reading("1 entrypoint", one, "jobs/s"),
         Reading(f"{ENTRYPOINTS} entrypoints", many, "jobs/s"),
@@ -51,7 +51,8 @@ def _nothing(job: Job) -> None:
     return
 
 
-def _rate(server: str, target: raw.Work, jobs: int, entrypoints: int = 1) -> float:
+def rate(server: str, target: raw.Work, jobs: int, entrypoints: int = 1) -> float:
+    """How many jobs per second `target` works off, in a process and on a database of its own."""
     with database(server) as dsn:
         load(dsn, jobs, entrypoints=entrypoints)
         checkpoint(dsn)

@@ -7,9 +7,10 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 import psycopg
 from psycopg.conninfo import make_conninfo
@@ -24,18 +25,27 @@ _numbers = itertools.count(1)
 
 
 @contextmanager
-def server(given: str | None) -> Iterator[str]:
-    """The DSN of the server: the given one, or that of a new one with the server's default settings."""
+def server(given: str | None, settings: Mapping[str, str] = MappingProxyType({})) -> Iterator[str]:
+    """The DSN of the server: the given one, or that of a new one with the server's default settings, but for these."""
     if given is not None:
         yield given
         return
     directory = Path(tempfile.mkdtemp(prefix="pgq-sync-benchmarks-"))
     directory.chmod(0o755)  # run by root, the server belongs to another user
     try:
+        if settings:
+            _preset(directory / "data", settings)
         with embedded_postgres(directory / "data") as dsn:
             yield dsn
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def _preset(data: Path, settings: Mapping[str, str]) -> None:
+    """Writes settings down that only count from a start on: the server runs once for that."""
+    with embedded_postgres(data) as dsn:
+        for name, value in settings.items():
+            _run(dsn, f"alter system set {name} = '{value}'")
 
 
 @contextmanager

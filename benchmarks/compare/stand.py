@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -22,6 +25,7 @@ from benchmarks.servers import checkpoint, database
 _ROOT = Path(__file__).parents[2]
 _READY = 60.0  # seconds until a worker has run its first job
 _GOODBYE = 10.0  # seconds in which a driver's process should end by itself
+_PATIENCE = 300.0  # seconds for anything else: what takes longer hangs
 _LOOK = 0.005  # seconds
 
 
@@ -60,10 +64,10 @@ class Running:
             time.sleep(_LOOK)
         return True
 
-    def begun(self) -> None:
-        """Waits for the first job."""
-        if not self.until(lambda: self.tallied.count() > 0, _READY):
-            raise Broken(f"no job has run within {_READY:g} s:\n{self.said()}")
+    def begun(self, jobs: int = 1) -> None:
+        """Waits for the first jobs."""
+        if not self.until(lambda: self.tallied.count() >= jobs, _READY):
+            raise Broken(f"only {self.tallied.count()} of {jobs} jobs have run within {_READY:g} s:\n{self.said()}")
 
     def check(self) -> None:
         for process in self._processes:
@@ -95,7 +99,11 @@ class Asking:
 
     def answer(self) -> Any:
         assert self._process.stdout is not None
-        if not (line := self._process.stdout.readline()):
+        hanging = threading.Timer(_PATIENCE, self._process.kill)
+        hanging.start()
+        line = self._process.stdout.readline()
+        hanging.cancel()
+        if not line:
             raise Broken(f"the producer has ended:\n{self._log.read_text(errors='replace')[-3000:]}")
         return json.loads(line)
 
@@ -117,9 +125,13 @@ class Stand:
         self._directory = directory
         self._workers = 0
 
+    def load(self, **load: int) -> None:
+        """Puts jobs into its tables."""
+        self._run("fill", self.dsn, json.dumps(asdict(Load(**load))))
+
     def fill(self, **load: int) -> None:
         """Puts jobs into its tables, and writes them out, so that no measurement pays for it."""
-        self._run("fill", self.dsn, json.dumps(asdict(Load(**load))))
+        self.load(**load)
         if not self._contestant.redis:
             self.sql("vacuum analyze")
             checkpoint(self.dsn)
@@ -143,7 +155,7 @@ class Stand:
         command = command_of(self._contestant, self._python, "work", self.dsn, json.dumps(asdict(Work(**work))), str(directory))
         log = directory / "log"
         with log.open("wb") as output:
-            started = [subprocess.Popen(command, cwd=_ROOT, stdout=output, stderr=output) for _ in range(processes)]
+            started = [_open(command, stdout=output, stderr=output) for _ in range(processes)]
             try:
                 yield Running(started, Tallied(directory), log)
             finally:
@@ -155,7 +167,7 @@ class Stand:
         log = self._directory / "producer.log"
         command = command_of(self._contestant, self._python, "produce", self.dsn)
         with log.open("wb") as errors:
-            process = subprocess.Popen(command, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors)
+            process = _open(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors)
             try:
                 asking = Asking(process, log)
                 asking.answer()
@@ -163,19 +175,25 @@ class Stand:
             finally:
                 _end([process])
 
-    def rate(self, running: Running, jobs: int, seconds: float) -> Rate:
-        """How fast a worker that has just been started runs so many jobs; or those that it runs in so many seconds."""
+    def rate(self, running: Running, jobs: int, seconds: float, *, all_there_are: bool = True) -> Rate:
+        """How fast a worker that has just been started runs so many jobs; or those that it runs in so many seconds.
+
+        Where more jobs lie there than those, nobody can wait until all of them are finished.
+        """
         running.begun()
         first, _ = running.tallied.span()
         if not running.until(lambda: running.tallied.count() >= jobs, seconds):
             return Rate(running.tallied.count(), time.monotonic() - first)
-        if not running.until(lambda: self.unfinished() == 0, seconds):
+        if all_there_are and not running.until(lambda: self.unfinished() == 0, seconds):
             raise Broken(f"{self.unfinished()} of {jobs} jobs are not finished, though all of them have run")
         return Rate(jobs, time.monotonic() - first)
 
     def _run(self, *arguments: str) -> None:
         command = command_of(self._contestant, self._python, *arguments)
-        done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True)
+        try:
+            done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, timeout=_PATIENCE)
+        except subprocess.TimeoutExpired:
+            raise Broken(f"{arguments[0]} of {self.label} takes more than {_PATIENCE:g} s") from None
         if done.returncode:
             raise Broken(f"{arguments[0]} of {self.label}:\n{done.stderr[-3000:]}")
 
@@ -205,12 +223,21 @@ def command_of(contestant: Contestant, python: Path, *arguments: str) -> list[st
     return [str(python), "-m", module, contestant.module, contestant.configuration, *arguments]
 
 
+def _open(command: list[str], **streams: Any) -> subprocess.Popen[bytes]:
+    """In a session of its own, so that whatever it has forked can be ended with it."""
+    return subprocess.Popen(command, cwd=_ROOT, start_new_session=True, **streams)
+
+
 def _end(processes: list[subprocess.Popen[bytes]]) -> None:
     for process in processes:
         process.terminate()
     for process in processes:
         with suppress(subprocess.TimeoutExpired):
             process.wait(_GOODBYE)
-            continue
-        process.kill()
+        with suppress(ProcessLookupError):  # nothing is left
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+        for pipe in (process.stdin, process.stdout):
+            with suppress(BrokenPipeError):
+                if pipe:
+                    pipe.close()

@@ -66,6 +66,10 @@ class Tallied:
         """How many jobs have run."""
         return sum(count for count, _, _ in self._counts())
 
+    def processes(self) -> set[int]:
+        """Those that have run a job."""
+        return {int(file.stem) for file in self._directory.glob("*.count")}
+
     def span(self) -> tuple[float, float]:
         """When the first job began and when the latest did, in seconds of the monotonic clock."""
         counts = self._counts()

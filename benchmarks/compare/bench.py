@@ -1,0 +1,63 @@
+"""What a scenario gets: one contestant, the server, and the sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.compare.contestants import Contestant
+from benchmarks.compare.results import OWN, Outcome
+from benchmarks.compare.sizes import Sizes
+from benchmarks.compare.stand import Stand, stand
+
+
+class Refused(Exception):
+    """The scenario cannot be run with this contestant; says why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bench:
+    """One contestant's."""
+
+    contestant: Contestant
+    python: Path
+    server: str
+    described: Mapping[str, Any]
+    sizes: Sizes
+    redis: str | None = None
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is pgq-sync, which is asked for more."""
+        return self.contestant.name == OWN
+
+    def stand(self) -> AbstractContextManager[Stand]:
+        """A fresh one."""
+        return stand(self.contestant, self.python, self.server, self.described, redis=self.redis)
+
+    def on_postgres(self) -> None:
+        """
+        Raises:
+            Refused: its jobs lie elsewhere.
+        """
+        if self.contestant.redis:
+            raise Refused("its jobs lie in Redis")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scenario:
+    """
+    Args:
+        measure: runs one round of it.
+        seconds: that a slow contestant takes, roughly.
+        rounds: at most.
+        fastest: whether of each library only the configuration that drains fastest runs it, since it takes long.
+    """
+
+    measure: Callable[[Bench], Outcome]
+    seconds: float
+    rounds: int = 100
+    fastest: bool = False

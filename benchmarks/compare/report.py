@@ -1,0 +1,119 @@
+"""The results as a page in Markdown: an overview, a table per scenario, the goals, and why there are dashes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from benchmarks.compare import goals
+from benchmarks.compare.columns import OVERVIEW, TABLES, Column, Table
+from benchmarks.compare.results import OWN, Entry, Results
+
+_DASH = "–"  # noqa: RUF001
+_INTRODUCTION = """# pgq-sync and its peers
+
+Made by `make bench-compare`, from [results.json](results.json): do not edit. What each scenario does is told
+in [benchmarks](../benchmarks.md). All figures come from one run on one server, at its default settings; the contestants
+take turns within each round. Figures are medians over the rounds, with the smallest and the largest where there were several.
+"""
+_WORDS = {True: "yes", False: "**NO**", None: _DASH}
+
+
+def text(results: Results) -> str:
+    """The whole page."""
+    return "\n".join(
+        [_INTRODUCTION, *_machine(results), *_overview(results), *_goals(results), *_tables(results), *_remarks(results)]
+    )
+
+
+def _machine(results: Results) -> Iterator[str]:
+    yield "```"
+    yield from (f"{what + ':':10}{description}" for what, description in results.machine.items())
+    yield f"{'rounds:':10}{results.rounds}\n```\n"
+
+
+def _overview(results: Results) -> Iterator[str]:
+    yield "## At a glance\n"
+    yield "![jobs per second](drain.svg)\n"
+    yield from _table(results, Table("", "", OVERVIEW), with_range=False)
+
+
+def _tables(results: Results) -> Iterator[str]:
+    yield "## Each scenario\n"
+    for table in TABLES:
+        if any(table.scenarios & (entry.figures.keys() | entry.dashes.keys()) for entry in results.entries.values()):
+            yield f"### {table.title}\n\n{table.told}\n"
+            yield from (f"![{table.title}]({plot}.svg)\n" for plot in table.plots)
+            yield from _table(results, table, with_range=True)
+
+
+def _table(results: Results, table: Table, *, with_range: bool) -> Iterator[str]:
+    yield _row(["", *(column.heading for column in table.columns)])
+    yield _row(["---", *("---:" for _ in table.columns)])
+    for name, entry in results.entries.items():
+        cells = [_cell(entry, column, with_range=with_range) for column in table.columns]
+        if with_range and all(cell == _DASH for cell in cells):
+            continue  # the remarks say why
+        yield _row([f"**{entry.label}**" if name == OWN else entry.label, *cells])
+    yield ""
+
+
+def _cell(entry: Entry, column: Column, *, with_range: bool) -> str:
+    value = column.value(entry)
+    if value is None:
+        return _DASH
+    values = [] if column.of_drain else entry.values(column.scenario, column.figure)
+    shown = column.shown(value)
+    if not with_range or len(values) < 2:
+        return shown
+    return f"{shown} ({column.shown(min(values))}..{column.shown(max(values))})"
+
+
+def _goals(results: Results) -> Iterator[str]:
+    yield "## Goals\n"
+    yield _row(["scenario", "figure", "goal", "measured", "met"])
+    yield _row(["---", "---", "---:", "---:", "---"])
+    for goal in goals.judged(results):
+        measured = _DASH if goal.value is None else f"{_number(goal.value)} {goal.unit}".rstrip()
+        wanted = f"{goal.goal.sign} {_number(goal.goal.bound)} {goal.unit}".rstrip()
+        yield _row([goal.scenario, goal.figure, wanted, measured, _WORDS[goal.met]])
+    yield from _limit(results)
+
+
+def _limit(results: Results) -> Iterator[str]:
+    """Two processes are held to their goal only while there are processors left."""
+    entry = results.entries.get(OWN)
+    busy = entry.value("processes", "cores busy") if entry else None
+    if entry and busy is not None:
+        workers, server = (entry.value("processes", name) or 0 for name in ("workers", "server"))
+        yield (
+            f"\nWhile two processes ran, all processors together were {busy:.0%} busy: "
+            f"the workers took {workers:.2f} of them, the server {server:.2f}."
+        )
+    yield ""
+
+
+def _remarks(results: Results) -> Iterator[str]:
+    yield "## Configurations, remarks and dashes\n"
+    for name, entry in results.entries.items():
+        yield f"- **{name}**: {entry.label}"
+        by_text: dict[str, list[str]] = {}
+        for scenario, reason in entry.dashes.items():
+            by_text.setdefault(f"{_DASH} {reason}", []).append(scenario)
+        for scenario, notes in entry.notes.items():
+            for note in notes:
+                by_text.setdefault(note, []).append(scenario)
+        yield from (f"  - {', '.join(scenarios)}: {_plain(told)}" for told, scenarios in by_text.items())
+    yield ""
+
+
+def _plain(told: str) -> str:
+    """Drivers quote what others print; none of it shall be taken for Markdown or HTML."""
+    return told.replace("<", "&lt;").replace("|", "\\|")
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.2f}"

@@ -1,0 +1,77 @@
+"""What was measured, as data that can be written down: tables and plots are made from it, now or later.
+
+Imports nothing but the standard library, since plots are drawn in another environment.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from statistics import median
+
+OWN = "pgq-sync-defaults"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one round of a scenario has found out about one contestant."""
+
+    figures: Mapping[str, float]
+    notes: tuple[str, ...] = ()  # what a reader has to know about them
+
+
+@dataclass
+class Entry:
+    """One contestant: its figures by scenario, one value per round, and why some are missing."""
+
+    label: str
+    library: str
+    figures: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    notes: dict[str, list[str]] = field(default_factory=dict)
+    dashes: dict[str, str] = field(default_factory=dict)
+
+    def add(self, scenario: str, outcome: Outcome) -> None:
+        figures, notes = self.figures.setdefault(scenario, {}), self.notes.setdefault(scenario, [])
+        for name, value in outcome.figures.items():
+            figures.setdefault(name, []).append(value)
+        notes += [note for note in outcome.notes if note not in notes]
+
+    def values(self, scenario: str, figure: str) -> list[float]:
+        """Of all rounds; none where there is a dash."""
+        return self.figures.get(scenario, {}).get(figure, [])
+
+    def value(self, scenario: str, figure: str) -> float | None:
+        """The median over the rounds."""
+        values = self.values(scenario, figure)
+        return median(values) if values else None
+
+    def ratio(self, scenario: str, figure: str, beside: tuple[str, str] = ("drain", "jobs/s")) -> float | None:
+        """Of one median to another, the plain drain's unless said otherwise."""
+        one, other = self.value(scenario, figure), self.value(*beside)
+        return None if one is None or not other else one / other
+
+
+@dataclass
+class Results:
+    """A run."""
+
+    machine: dict[str, str]
+    rounds: int
+    entries: dict[str, Entry] = field(default_factory=dict)  # by the contestant's name, in the order of all tables and plots
+
+    def write(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(asdict(self), indent=1) + "\n")
+
+    @classmethod
+    def read(cls, path: Path) -> Results:
+        found = json.loads(path.read_text())
+        found["entries"] = {name: Entry(**entry) for name, entry in found["entries"].items()}
+        return cls(**found)
+
+    def fastest(self, library: str) -> str | None:
+        """The name of a library's contestant that drains fastest."""
+        rates = {name: entry.value("drain", "jobs/s") or 0.0 for name, entry in self.entries.items() if entry.library == library}
+        return max(rates, key=lambda name: rates[name], default=None)
