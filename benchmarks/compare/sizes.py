@@ -68,7 +68,7 @@ QUICK = Sizes(
     horizon_jobs=2_000,
     horizon_seconds=2.0,
     horizon_pace=Pace(rate=50, seconds=0.5, connections=1),
-    process_jobs=5_000,
+    process_jobs=40_000,
     idle_seconds=0.5,
     settle_seconds=0.2,
     memory_jobs=(1_000, 2_000),
