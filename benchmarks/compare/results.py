@@ -72,6 +72,7 @@ class Results:
         return cls(**found)
 
     def fastest(self, library: str) -> str | None:
-        """The name of a library's contestant that drains fastest."""
-        rates = {name: entry.value("drain", "jobs/s") or 0.0 for name, entry in self.entries.items() if entry.library == library}
+        """The name of a library's contestant that drains fastest; None where no drain was measured."""
+        drains = {name: entry.value("drain", "jobs/s") for name, entry in self.entries.items() if entry.library == library}
+        rates = {name: rate for name, rate in drains.items() if rate is not None}
         return max(rates, key=lambda name: rates[name], default=None)

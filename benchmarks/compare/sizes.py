@@ -47,7 +47,7 @@ class Sizes:
     memory_seconds: float = 60.0
     lanes: int = 10_000
     entrypoints: int = 200
-    claims: int = 100
+    claims: int = 300
 
 
 FULL = Sizes()

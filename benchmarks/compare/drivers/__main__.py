@@ -18,6 +18,8 @@ from typing import Any
 from benchmarks.compare.drivers.base import PAYLOAD, Driver, Load, Producer, Work, slices
 from benchmarks.compare.drivers.tally import Tally, stamped
 
+_CONNECTING = 30.0  # seconds
+
 
 def main(module: str, configuration: str, command: str, *arguments: str) -> None:
     driver = import_module(f"benchmarks.compare.drivers.{module}").DRIVERS[configuration]
@@ -72,21 +74,27 @@ def _batches(producer: Producer, jobs: int, batch: int) -> float:
 
 
 def _pace(driver: Driver, dsn: str, rate: float, jobs: int, connections: int) -> float:
-    """Enqueues single stamped jobs at a steady rate, from so many threads; the seconds that it took."""
-    numbers, started = count(), time.monotonic()
+    """Enqueues single stamped jobs at a steady rate, from so many threads; the seconds that it took, without connecting."""
+    numbers, moments = count(), list[float]()
+    begin = threading.Barrier(connections, lambda: moments.append(time.monotonic()), timeout=_CONNECTING)
 
     def run() -> None:
         with driver.produce(dsn) as producer:
+            producer.enqueue_many([])  # whatever is made lazily, is made
+            begin.wait()
             while (number := next(numbers)) < jobs:
-                time.sleep(max(started + number / rate - time.monotonic(), 0))
+                time.sleep(max(moments[0] + number / rate - time.monotonic(), 0))
                 producer.enqueue(stamped())
+            moments.append(time.monotonic())
 
     threads = [threading.Thread(target=run) for _ in range(connections)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return time.monotonic() - started
+    if len(moments) != connections + 1:
+        raise RuntimeError("a thread that enqueues has failed")
+    return max(moments) - moments[0]
 
 
 def _answer(value: Any) -> None:

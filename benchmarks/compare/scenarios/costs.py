@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import psycopg
 
@@ -20,21 +21,22 @@ def idle(bench: Bench) -> Outcome:
     """A worker whose only job has ended: statements per second, and the processors' percent."""
     with bench.stand() as stand:
         counting = not bench.contestant.redis and _count_statements(bench.server, stand)
+        database = stand.sql("select oid from pg_database where datname = current_database()")[0][0] if counting else None
         stand.fill(waiting=1)
         with stand.worker() as worker:
             worker.begun()
             time.sleep(bench.sizes.settle_seconds)
-            before = _calls(bench.server, stand) if counting else 0
-            figures = at_rest(bench, stand, worker)
+            before = _calls(bench.server, database) if counting else 0
+            figures = at_rest(bench, worker)
             if counting:
-                figures |= {"statements/s": (_calls(bench.server, stand) - before) / bench.sizes.idle_seconds}
+                figures |= {"statements/s": (_calls(bench.server, database) - before) / bench.sizes.idle_seconds}
     uncounted = () if counting else ("statements are not counted: pg_stat_statements is not there",)
     return Outcome(figures, () if bench.contestant.redis else uncounted)
 
 
-def at_rest(bench: Bench, stand: Stand, worker: Running) -> dict[str, float]:
+def at_rest(bench: Bench, worker: Running) -> dict[str, float]:
     """What a worker that has nothing to do takes of a processor, and the server with it, in percent."""
-    server = None if bench.contestant.redis else server_process(stand.dsn)
+    server = None if bench.contestant.redis else server_process(bench.server)
     meter = Meter(worker.pids, server)
     time.sleep(bench.sizes.idle_seconds)
     use = meter.use()
@@ -96,8 +98,8 @@ def _count_statements(server: str, stand: Stand) -> bool:
     return True
 
 
-def _calls(server: str, stand: Stand) -> int:
-    ((database,),) = stand.sql("select oid from pg_database where datname = current_database()")
+def _calls(server: str, database: Any) -> int:
+    """Asked from another database, so that the question is not counted."""
     with psycopg.connect(server, autocommit=True) as connection:
         return int(connection.execute(_CALLS, [database]).fetchall()[0][0])
 

@@ -48,12 +48,12 @@ def processes(bench: Bench) -> Outcome:
         stand.fill(waiting=bench.sizes.process_jobs)
         with stand.worker(processes=_TWO) as worker:
             _both(worker, bench.sizes.process_jobs)
-            server = None if bench.contestant.redis else server_process(stand.dsn)
+            server = None if bench.contestant.redis else server_process(bench.server)
             meter, before, started = Meter(worker.pids, server), worker.tallied.count(), time.monotonic()
             worker.until(lambda: worker.tallied.count() >= bench.sizes.process_jobs, bench.sizes.drain_seconds)
             rate = (worker.tallied.count() - before) / (time.monotonic() - started)
             use = meter.use()
-    cores = {"cores busy": use.cores / (os.cpu_count() or 1), "workers": use.worker}
+    cores = {"cores busy": min(use.cores / (os.cpu_count() or 1), 1.0), "workers": use.worker}
     return Outcome({"jobs/s": rate, **cores, **({} if server is None else {"server": use.server})})
 
 

@@ -111,7 +111,7 @@ def _own_lanes(bench: Bench) -> dict[str, float]:
         with stand.worker(queues=bench.sizes.lanes) as worker:
             worker.begun()
             time.sleep(bench.sizes.settle_seconds)
-            server = at_rest(bench, stand, worker).get("server %")
+            server = at_rest(bench, worker).get("server %")
     share = {} if server is None else {"idle, deferred: server %": server}
     return {"claim ms, one lane": one, "claim ms, many lanes": many, "claim many / one": many / one, **share}
 
