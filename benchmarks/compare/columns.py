@@ -60,7 +60,7 @@ OVERVIEW = (
     _ratio("horizon held / drain", "horizon"),
     Column(heading="idle statements/s", scenario="idle", figure="statements/s", form=".2f"),
     Column(heading="WAL bytes/job", scenario="wal", figure="bytes/job"),
-    Column(heading="memory, MB", scenario="memory", figure="late MB"),
+    Column(heading="memory, MB", scenario="memory", figure="late MB, shared once"),
 )
 TABLES = (
     Table(

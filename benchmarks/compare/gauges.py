@@ -25,9 +25,13 @@ def tree(roots: Iterable[int]) -> set[int]:
 
 
 def resident(roots: Iterable[int]) -> tuple[float, float]:
-    """The memory of the processes' trees, in MB: as each process counts it, and with what they share counted once."""
-    pids = tree(roots)
-    return _memory(pids, "status", "VmRSS"), _memory(pids, "smaps_rollup", "Pss")
+    """The memory of the processes' trees, in MB: as each process counts it, and with what they share counted once.
+
+    The latter is all of the largest process's, and of the others what is theirs alone.
+    """
+    sizes = [(_memory(pid, "Rss"), _memory(pid, "Private_")) for pid in tree(roots)]
+    largest = max(sizes, default=(0.0, 0.0))
+    return sum(whole for whole, _ in sizes), largest[0] + sum(private for _, private in sizes) - largest[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,13 +105,10 @@ def _all() -> Iterator[tuple[int, list[str]]]:
             pass  # it has ended meanwhile
 
 
-def _memory(pids: Iterable[int], file: str, what: str) -> float:
-    """In megabytes of 10**6 bytes."""
-    kilobytes = 0
-    for pid in pids:
-        try:
-            lines = Path(f"/proc/{pid}/{file}").read_text().splitlines()
-        except (FileNotFoundError, ProcessLookupError, PermissionError):
-            continue  # it has ended meanwhile
-        kilobytes += sum(int(line.split()[1]) for line in lines if line.startswith(f"{what}:"))
-    return kilobytes * 1024 / 1e6
+def _memory(pid: int, what: str) -> float:
+    """In megabytes of 10**6 bytes; none of a process that has ended."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return 0.0
+    return sum(int(line.split()[1]) for line in lines if line.startswith(what)) * 1024 / 1e6

@@ -115,8 +115,8 @@ PLOTS: Mapping[str, Plot] = {
     ),
     "memory": Plot(
         "Memory of the worker's processes, in MB",
-        "resident, after 500,000 jobs or a minute; less is better",
-        (Panel("", (figure("memory", "late MB"),), "{:,.0f}"),),
+        "resident after 500,000 jobs or a minute, what forked processes share counted once; less is better",
+        (Panel("", (figure("memory", "late MB, shared once"),), "{:,.0f}"),),
     ),
     "wal": Plot(
         "Write-ahead log for each job, in bytes",

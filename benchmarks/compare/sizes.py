@@ -36,7 +36,7 @@ class Sizes:
     many_waiting: int = 1_000_000
     many_deferred: int = 1_000_000
     many_finished: int = 5_000_000
-    load_seconds: float = 150.0
+    load_seconds: float = 120.0
     horizon_jobs: int = 300_000
     horizon_seconds: float = 60.0
     horizon_pace: Pace = Pace(rate=10, seconds=10, connections=1)

@@ -19,5 +19,5 @@ SCENARIOS: Mapping[str, Scenario] = {
     "memory": Scenario(measure=costs.memory, seconds=75, rounds=1, fastest=True),
     "lanes": Scenario(measure=flatness.lanes, seconds=50, rounds=1, fastest=True),
     "horizon": Scenario(measure=flatness.horizon, seconds=90, rounds=1, fastest=True),
-    "loaded": Scenario(measure=flatness.loaded, seconds=170, rounds=1, fastest=True),
+    "loaded": Scenario(measure=flatness.loaded, seconds=150, rounds=1, fastest=True),
 }
