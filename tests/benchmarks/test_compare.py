@@ -10,10 +10,13 @@ from click.testing import CliRunner
 
 from benchmarks.compare import __main__ as compare
 from benchmarks.compare import environments
+from benchmarks.compare import run as running
+from benchmarks.compare.bench import Bench, Scenario
 from benchmarks.compare.contestants import CONTESTANTS, Contestant
 from benchmarks.compare.environments import Unavailable
-from benchmarks.compare.results import OWN, Results
+from benchmarks.compare.results import OWN, Outcome, Results
 from benchmarks.compare.scenarios import SCENARIOS
+from benchmarks.compare.stand import Broken
 
 
 @pytest.fixture(autouse=True)
@@ -65,6 +68,39 @@ def test_whoever_breaks_or_is_not_there_gets_a_dash_with_the_reason(
     assert entries["celery-defaults"].dashes["batches"] == "no environment peers in tests"
     assert entries[OWN].figures["batches"]["jobs/s"]
     assert "batches: – no environment peers in tests" in (tmp_path / "comparison.md").read_text()  # noqa: RUF001
+
+
+def test_a_scenario_that_breaks_does_not_end_the_run(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def breaks(bench: Bench) -> Outcome:
+        raise Broken("the worker has ended:\nTraceback\nValueError: 7 < 8")
+
+    scenarios = {"drain": Scenario(measure=breaks, seconds=1), "batches": SCENARIOS["batches"]}
+    monkeypatch.setattr(compare, "SCENARIOS", scenarios)
+
+    run("--quick", "--peer", OWN, "--dsn", server, "--output", str(tmp_path))
+
+    entry = Results.read(tmp_path / "results.json").entries[OWN]
+    assert entry.dashes == {"drain": "the worker has ended: ValueError: 7 < 8"}
+    assert entry.figures["batches"]["jobs/s"]
+    assert "drain: – the worker has ended: ValueError: 7 &lt; 8" in (tmp_path / "comparison.md").read_text()  # noqa: RUF001
+
+
+def test_only_the_fastest_configuration_of_a_library_runs_what_takes_long(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates = {OWN: 10.0, "pgq-sync-other": 20.0}
+    other = Contestant("pgq_sync", "other", "own")
+    monkeypatch.setattr(compare, "CONTESTANTS", (CONTESTANTS[0], other))
+    monkeypatch.setattr(running, "describe", lambda *_: {"label": "one", "refuses": {}})
+    drain = Scenario(measure=lambda bench: Outcome({"jobs/s": rates[bench.contestant.name]}), seconds=1)
+    long = Scenario(measure=lambda _: Outcome({"jobs/s": 1.0}), seconds=1, fastest=True)
+    monkeypatch.setattr(compare, "SCENARIOS", {"drain": drain, "loaded": long})
+
+    run("--dsn", server, "--output", str(tmp_path))
+
+    entries = Results.read(tmp_path / "results.json").entries
+    assert entries[OWN].dashes == {"loaded": "measured with pgq-sync-other, which drains faster"}
+    assert entries["pgq-sync-other"].figures["loaded"] == {"jobs/s": [1.0, 1.0, 1.0]}
 
 
 def run(*arguments: str) -> None:
