@@ -9,6 +9,7 @@ from typing import Any
 
 from pgq_sync.errors import DuplicateJob
 from pgq_sync.models import JobId, OnConflict
+from pgq_sync.storage.arrays import blobs, floats, integers, texts
 from pgq_sync.storage.database import Session, atomic
 from pgq_sync.storage.intake import CheckedJob
 from pgq_sync.storage.names import Names
@@ -38,8 +39,8 @@ class PostgresIntake:
     def _add_keyed(self, jobs: Sequence[CheckedJob], on_conflict: OnConflict, common: dict[str, Any]) -> list[JobId | None]:
         keys = {
             "on_conflict": on_conflict,
-            "dedupe_keys": [job.dedupe_key for job in jobs],
-            "dedupe_untils": [job.dedupe_until for job in jobs],
+            "dedupe_keys": texts([job.dedupe_key for job in jobs]),
+            "dedupe_untils": texts([job.dedupe_until for job in jobs]),
         }
         rows = self._session.run(self._sql["enqueue_many"], common | _many(jobs) | keys)
         if rows[0][1]:
@@ -69,11 +70,11 @@ def _one(job: CheckedJob) -> dict[str, Any]:
 
 def _many(jobs: Sequence[CheckedJob]) -> dict[str, Any]:
     return {
-        "entrypoints": [job.entrypoint for job in jobs],
-        "payloads": [job.payload for job in jobs],
-        "priorities": [job.priority for job in jobs],
-        "due_at": [text(job.due_at) for job in jobs],
-        "delays": [job.delay for job in jobs],
-        "headers": [job.headers for job in jobs],
-        "queues": [job.queue for job in jobs],
+        "entrypoints": texts([job.entrypoint for job in jobs]),
+        "payloads": blobs(job.payload for job in jobs),
+        "priorities": integers(job.priority for job in jobs),
+        "due_at": texts([text(job.due_at) for job in jobs]),
+        "delays": floats(job.delay for job in jobs),
+        "headers": texts([job.headers for job in jobs]),
+        "queues": texts([job.queue for job in jobs]),
     }

@@ -13,6 +13,7 @@ import psycopg
 from pgq_sync.errors import StoreUnavailable
 from pgq_sync.models import Beat, Claim, JobId, Peers, Report, Rescued, Settled, Settlement, WorkerInfo
 from pgq_sync.storage import progress
+from pgq_sync.storage.arrays import integers
 from pgq_sync.storage.claimer import PostgresClaimer
 from pgq_sync.storage.claiming import LocalLimits
 from pgq_sync.storage.connections import Connections
@@ -211,8 +212,8 @@ class PostgresStore:
         return {
             "now": self._clock(),
             "worker_id": str(worker_id),  # which every driver can send
-            "ids": [each.claim.job.id for each in settlements],
-            "fences": list({each.claim.fence for each in settlements}),
+            "ids": integers(each.claim.job.id for each in settlements),
+            "fences": integers({each.claim.fence for each in settlements}),
         }
 
     def register(self, worker: WorkerInfo) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from pgq_sync.models import Settlement
+from pgq_sync.storage.arrays import booleans, floats, integers, texts
 from pgq_sync.storage.store import CANCELLED_WAITING
 
 FINISHING = ("succeeded", "failed", "cancelled")
@@ -34,28 +35,28 @@ def _last_errors(settlement: Settlement) -> str:
 def finished(finishing: Sequence[Settlement]) -> dict[str, Any]:
     """Of attempts that end their job, for "finish"."""
     return {
-        "statuses": [each.outcome.status for each in finishing],
-        "results": [each.outcome.result for each in finishing],
-        "errors": [each.outcome.error for each in finishing],
-        "keep": [each.outcome.keep for each in finishing],
+        "statuses": texts([each.outcome.status for each in finishing]),
+        "results": texts([each.outcome.result for each in finishing]),
+        "errors": texts([each.outcome.error for each in finishing]),
+        "keep": booleans(each.outcome.keep for each in finishing),
     }
 
 
 def expected(missing: Sequence[Settlement]) -> dict[str, Any]:
     """Of attempts that were not to be found, for "written_before"."""
     return {
-        "rescues": [each.claim.rescues for each in missing],
-        "finished": [each.outcome.status in FINISHING for each in missing],
+        "rescues": integers(each.claim.rescues for each in missing),
+        "finished": booleans(each.outcome.status in FINISHING for each in missing),
     }
 
 
 def returned(returning: Sequence[Settlement]) -> dict[str, Any]:
     """Of attempts that do not, for "put_back"."""
     return {
-        "statuses": ["held" if each.outcome.status == "held" else "queued" for each in returning],
-        "delays": [each.outcome.delay.total_seconds() if each.outcome.status == "retried" else None for each in returning],
-        "errors": [each.outcome.error for each in returning],
-        "attempts": [
+        "statuses": texts(["held" if each.outcome.status == "held" else "queued" for each in returning]),
+        "delays": floats(each.outcome.delay.total_seconds() if each.outcome.status == "retried" else None for each in returning),
+        "errors": texts([each.outcome.error for each in returning]),
+        "attempts": integers(
             int(each.outcome.status == "released" or not each.outcome.counted) for each in returning
-        ],  # to be taken back
+        ),  # to be taken back
     }
