@@ -10,6 +10,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from typing import Any, Protocol
 
 import psycopg
@@ -18,6 +19,7 @@ from psycopg.rows import tuple_row
 
 Row = tuple[Any, ...]
 Params = Mapping[str, Any]
+_encoded = lru_cache(maxsize=256)(str.encode)  # psycopg finds a text that it knows sooner if it is the same object
 _ALIAS = re.compile(r"[\w. -]{1,63}")
 
 
@@ -54,8 +56,9 @@ class PsycopgSession:
         # Opened explicitly: the caller's cursor factory may not take named parameters.
         with psycopg.Cursor(self._connection, row_factory=tuple_row) as cursor:
             # The annotation of execute() asks for a literal; these texts come from the .sql files.
-            cursor.execute(sql.encode(), params, prepare=self._prepare)
-            return cursor.fetchall() if cursor.description else []
+            cursor.execute(_encoded(sql), params, prepare=self._prepare)
+            # Whether there are rows; the cursor's description would be made anew, column by column.
+            return cursor.fetchall() if cursor.pgresult and cursor.pgresult.nfields else []
 
     @property
     def in_autocommit(self) -> bool:
@@ -155,13 +158,14 @@ def accepted(connection: Any) -> Any:
         connection = _django_connection(connection)
     if isinstance(connection, psycopg.Cursor):
         connection = connection.connection
-    if _is_async(connection):
-        raise TypeError(f"{_kind(connection)} is asynchronous: pgq-sync needs a synchronous connection")
     if isinstance(connection, psycopg.Connection):
         _require_open(connection, connection.closed)
         if connection.pgconn.pipeline_status != PipelineStatus.OFF:
             raise TypeError(f"{_kind(connection)} is in pipeline mode, where no answer comes in time: enqueue outside of it")
-    elif hasattr(connection, "exec_driver_sql"):
+        return connection
+    if _is_async(connection):
+        raise TypeError(f"{_kind(connection)} is asynchronous: pgq-sync needs a synchronous connection")
+    if hasattr(connection, "exec_driver_sql"):
         _require_open(connection, connection.closed)
     elif not _is_sqlalchemy_session(connection) and not (hasattr(connection, "vendor") and hasattr(connection, "get_autocommit")):
         raise TypeError(

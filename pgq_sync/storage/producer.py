@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import fields, replace
+from dataclasses import fields
 from datetime import datetime, timedelta
 from itertools import chain, islice
 from typing import Any, Literal, overload
@@ -112,7 +112,8 @@ class Producer:
             ConnectionError: the caller's connection is closed.
             SchemaError: the tables are missing; the driver's error is its cause. Its other errors pass unchanged.
         """
-        refuse_unknown(unknown, _OPTIONS)
+        if unknown:
+            refuse_unknown(unknown, _OPTIONS)
         job = NewJob(
             entrypoint=entrypoint,
             payload=payload,
@@ -190,7 +191,7 @@ class Producer:
             raise TypeError(f"enqueue_many takes NewJob(entrypoint, ...), not {type(job).__name__}")
         checked = check(job, max_payload)
         if checked.queue == DEFAULT_QUEUE and (declared := self._queue_of(checked.entrypoint)):
-            return replace(checked, queue=declared)
+            return checked._replace(queue=declared)
         return checked
 
 
