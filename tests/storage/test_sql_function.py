@@ -204,21 +204,6 @@ def test_a_plain_insert_notifies(listener: Ear, dsn: str) -> None:
     assert listener.heard() == []
 
 
-def test_of_one_row_the_same_is_said_as_of_several(listener: Ear, dsn: str) -> None:
-    with psycopg.connect(dsn, autocommit=True) as connection:
-        for rows in (1, 2, 0, 1):
-            connection.execute(
-                "insert into pgq_job (queue, entrypoint, priority, execute_after) "
-                "select 'mail', 'work', 7, '2020-01-01 00:00:00+00' from generate_series(1, %s)",
-                [rows],
-            )
-
-    ids = [row[0] for row in query(dsn, "select id from pgq_job order by id")]
-    assert [json.loads(message) for message in listener.heard()] == [
-        [ids[number], count, [["mail", "work", 7, 0, 1577836800]]] for number, count in ((0, 1), (2, 2), (3, 1))
-    ]
-
-
 def test_lanes_that_do_not_fit_into_a_message_are_left_out(listener: Ear, pgq: PgQueuer) -> None:
     pgq.enqueue_many(NewJob(entrypoint=f"{number:03}{'ä' * 197}") for number in range(300))
     (message,) = listener.heard()

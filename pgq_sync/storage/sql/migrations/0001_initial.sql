@@ -213,24 +213,14 @@ begin
         perform set_config('pgq_sync.notify', '', true);
         return null;
     end if;
-    -- Of a single row, as most statements insert, all is known without the aggregates.
-    select case when status = 'queued' and execute_after <= greatest(created_at, statement_timestamp()) + interval '60 seconds'
-                then 1::bigint else 0::bigint end as number,
-           id as last_id, execute_after as due, queue, queue as last_queue, entrypoint, entrypoint as last_entrypoint,
-           priority, priority as last_priority, greatest(created_at, statement_timestamp()) as now
+    select count(*) as number, max(id) as last_id, min(execute_after) as due, min(queue) as queue, max(queue) as last_queue,
+           min(entrypoint) as entrypoint, max(entrypoint) as last_entrypoint,
+           min(priority) as priority, max(priority) as last_priority,
+           -- What is due at once may be so by a clock that is ahead of the database's.
+           greatest(max(created_at), statement_timestamp()) as now
     into lane
     from added
-    where not exists (select from added offset 1);
-    if not found then
-        select count(*) as number, max(id) as last_id, min(execute_after) as due, min(queue) as queue, max(queue) as last_queue,
-               min(entrypoint) as entrypoint, max(entrypoint) as last_entrypoint,
-               min(priority) as priority, max(priority) as last_priority,
-               -- What is due at once may be so by a clock that is ahead of the database's.
-               greatest(max(created_at), statement_timestamp()) as now
-        into lane
-        from added
-        where status = 'queued' and execute_after <= greatest(created_at, statement_timestamp()) + interval '60 seconds';
-    end if;
+    where status = 'queued' and execute_after <= greatest(created_at, statement_timestamp()) + interval '60 seconds';
     if lane.number = 0 then
         return null;
     end if;
