@@ -10,9 +10,10 @@ import logging
 import time
 from collections.abc import Callable, MutableMapping
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from functools import partial
 from typing import Any
+
+from msgspec.structs import replace
 
 from pgq_sync.engine import outcomes
 from pgq_sync.engine.attempt import Attempt

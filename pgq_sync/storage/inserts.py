@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
@@ -26,12 +27,12 @@ class PostgresIntake:
         self._clock = clock
 
     def add(self, jobs: Sequence[CheckedJob], *, on_conflict: OnConflict, notify: bool) -> list[JobId | None]:
-        common = {"now": text(self._clock()), "notify": "" if notify else "off"}
-        if len(jobs) == 1 and (rows := self._session.run(self._sql["enqueue_one"], common | _one(jobs[0]))):
+        common = {"now": text(self._clock()), "notify": notify}
+        if len(jobs) == 1 and (rows := self._session.run(self._sql["enqueue_one"], _one(jobs[0]) | common)):
             return [rows[0][0]]
         if any(job.dedupe_key is not None for job in jobs):
             return self._add_keyed(jobs, on_conflict, common)
-        return [row[0] for row in self._session.run(self._sql["enqueue_batch"], common | _many(jobs))]
+        return [row[0] for row in self._session.run(self._sql["enqueue_batch"], common | _many(jobs) | _lanes(jobs))]
 
     def atomic(self) -> AbstractContextManager[None]:
         return atomic(self._session)
@@ -78,3 +79,41 @@ def _many(jobs: Sequence[CheckedJob]) -> dict[str, Any]:
         "headers": texts([job.headers for job in jobs]),
         "queues": texts([job.queue for job in jobs]),
     }
+
+
+def _lanes(jobs: Sequence[CheckedJob]) -> dict[str, Any]:
+    """The lanes of a batch, each with how many jobs it has and when the first of them is due."""
+    lanes: dict[tuple[str, str, int], _Lane] = {}
+    for job in jobs:
+        key = (job.queue, job.entrypoint, job.priority)
+        if (lane := lanes.get(key)) is None:
+            lanes[key] = lane = _Lane()
+        lane.take(job)
+    queues, entrypoints, priorities = zip(*lanes, strict=True)
+    return {
+        "number": random.getrandbits(31),
+        "lane_queues": texts(queues),
+        "lane_entrypoints": texts(entrypoints),
+        "lane_priorities": integers(priorities),
+        "lane_jobs": integers(lane.jobs for lane in lanes.values()),
+        "lane_due_at": texts([text(lane.due_at) for lane in lanes.values()]),
+        "lane_delays": floats(lane.delay for lane in lanes.values()),
+    }
+
+
+class _Lane:
+    """What is told of one."""
+
+    __slots__ = ("delay", "due_at", "jobs")
+
+    def __init__(self) -> None:
+        self.jobs = 0
+        self.delay: float | None = None
+        self.due_at: datetime | None = None
+
+    def take(self, job: CheckedJob) -> None:
+        self.jobs += 1
+        if job.due_at is None:
+            self.delay = job.delay if self.delay is None else min(self.delay, job.delay)
+        else:
+            self.due_at = job.due_at if self.due_at is None else min(self.due_at, job.due_at)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import fields
 from datetime import datetime, timedelta
-from itertools import chain, islice
+from itertools import chain
 from typing import Any, Literal, overload
+
+from msgspec.structs import replace
 
 from pgq_sync.models import DedupeUntil, JobId, NewJob, OnConflict, Payload
 from pgq_sync.settings import Settings
@@ -16,7 +17,7 @@ from pgq_sync.storage.store import Intake
 
 SLICE = 10_000  # jobs per statement
 DEFAULT_QUEUE = "default"
-_OPTIONS = (*(field.name for field in fields(NewJob)), "on_conflict", "notify")
+_OPTIONS = (*NewJob.__struct_fields__, "on_conflict", "notify")
 
 
 class Producer:
@@ -175,23 +176,25 @@ class Producer:
                 return _add_slices(intake, chain([first], slices), on_conflict, notify)
 
     def _slices(self, jobs: Iterable[NewJob], max_payload: int) -> Iterator[list[CheckedJob]]:
-        remaining = enumerate(jobs)
-        while checked := [self._checked_item(index, job, max_payload) for index, job in islice(remaining, SLICE)]:
+        checked: list[CheckedJob] = []
+        for index, job in enumerate(jobs):
+            try:
+                checked.append(self._checked(job, max_payload))
+            except (TypeError, ValueError) as error:
+                error.args = (f"item {index}: {error}",)  # in place: PayloadTooLarge keeps its attributes
+                raise
+            if len(checked) == SLICE:
+                yield checked
+                checked = []
+        if checked:
             yield checked
-
-    def _checked_item(self, index: int, job: NewJob, max_payload: int) -> CheckedJob:
-        try:
-            return self._checked(job, max_payload)
-        except (TypeError, ValueError) as error:
-            error.args = (f"item {index}: {error}",)  # in place: PayloadTooLarge keeps its attributes
-            raise
 
     def _checked(self, job: NewJob, max_payload: int) -> CheckedJob:
         if not isinstance(job, NewJob):
             raise TypeError(f"enqueue_many takes NewJob(entrypoint, ...), not {type(job).__name__}")
         checked = check(job, max_payload)
         if checked.queue == DEFAULT_QUEUE and (declared := self._queue_of(checked.entrypoint)):
-            return checked._replace(queue=declared)
+            return replace(checked, queue=declared)
         return checked
 
 

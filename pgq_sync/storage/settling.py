@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from pgq_sync.models import Settlement
 from pgq_sync.storage.arrays import booleans, floats, integers, texts

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import psycopg
@@ -106,3 +106,44 @@ def test_silence_asked_for_where_no_trigger_fired_does_not_outlast_its_statement
         pgq.on(connection).enqueue("loud")
 
     assert _announced(listener) == [(1, {"loud"})]
+
+
+@pytest.mark.parametrize("jobs", [1, 2], ids=["single", "batch"])
+def test_what_plain_sql_inserts_is_announced_beside_what_was_enqueued_in_the_same_transaction(
+    pgq: PgQueuer, dsn: str, listener: Ear, jobs: int
+) -> None:
+    with psycopg.connect(dsn) as connection:
+        pgq.on(connection).enqueue_many(NewJob(entrypoint="ours") for _ in range(jobs))
+        connection.execute("insert into pgq_job (entrypoint) values ('theirs')")
+        pgq.on(connection).enqueue_many([NewJob(entrypoint="quiet")] * jobs, notify=False)
+        connection.execute("insert into pgq_job (entrypoint) values ('theirs'), ('theirs')")
+
+    assert _announced(listener) == [(jobs, {"ours"}), (1, {"theirs"}), (2, {"theirs"})]
+
+
+@pytest.mark.parametrize("due", [timedelta(seconds=50), timedelta(seconds=70), None], ids=["soon", "late", "absolute"])
+@pytest.mark.parametrize("jobs", [1, 3], ids=["single", "batch"])
+def test_a_deferred_job_is_announced_with_its_time_when_that_is_within_a_minute(
+    pgq: PgQueuer, listener: Ear, due: timedelta | None, jobs: int
+) -> None:
+    when = due or datetime.now(timezone.utc) + timedelta(seconds=30)
+    pgq.enqueue_many(NewJob(entrypoint="work", execute_after=when) for _ in range(jobs))
+
+    notices = [parse(message) for message in listener.heard()]
+    if due == timedelta(seconds=70):
+        assert notices == []
+    else:
+        ((lane,),) = [notice.lanes or [] for notice in notices]
+        assert 20 < lane.delay <= 50
+        record, *_ = pgq.jobs.find(entrypoint="work")
+        assert abs(lane.earliest - record.execute_after) < timedelta(milliseconds=1)
+
+
+def test_a_lane_of_a_batch_is_announced_by_its_first_job(pgq: PgQueuer, listener: Ear) -> None:
+    late = [NewJob(entrypoint=f"late {n}", execute_after=timedelta(days=1)) for n in range(400)]
+    mixed = [NewJob(entrypoint="mixed", execute_after=timedelta(seconds=seconds)) for seconds in (3_600, 0, 30)]
+    absolute = [NewJob(entrypoint="mixed", execute_after=datetime.now(timezone.utc) + timedelta(days=day)) for day in (2, 1)]
+    pgq.enqueue_many([*late, *mixed, *absolute])
+
+    ((lane,),) = [parse(message).lanes or [] for message in listener.heard()]
+    assert (lane.entrypoint, lane.delay) == ("mixed", 0)

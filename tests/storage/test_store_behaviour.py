@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from datetime import datetime, timedelta, timezone
 from typing import Any
 from uuid import uuid4
 
+import msgspec
 import pytest
 
 from pgq_sync import NewJob, PgQueuer
@@ -249,7 +249,7 @@ def test_an_outcome_under_another_fence_or_another_worker_is_lost(either: PgQueu
 
     with hand(either.store, "work") as one:
         claim = one.claim_one()
-        _lost(either, job_id, one.worker.worker_id, dataclasses.replace(claim, fence=claim.fence + 1))
+        _lost(either, job_id, one.worker.worker_id, msgspec.structs.replace(claim, fence=claim.fence + 1))
         _lost(either, job_id, uuid4(), claim)
         assert one.settle(claim).written
 

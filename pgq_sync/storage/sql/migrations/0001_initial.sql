@@ -245,8 +245,11 @@ begin
 end
 $announce_insert$;
 
+-- Spared by statements that have told the workers themselves.
 create trigger {job_announce} after insert on {job}
-    referencing new table as added for each statement execute function {announce_insert}();
+    referencing new table as added for each statement
+    when (statement_timestamp()::text is distinct from current_setting('pgq_sync.told', true))
+    execute function {announce_insert}();
 
 -- Enqueues a batch under dedupe keys; everything else about a job is as in a plain INSERT into the table.
 -- Conflicts are resolved as if the jobs were enqueued one after the other, but the rows are inserted in the order
