@@ -224,8 +224,7 @@ class PostgresStore:
         params = self._worker(worker)
         with self._translated, self._connections.session() as session:
             rows = session.run(self._sql["beat"], params)
-            known = bool(rows)
-            if not known:
+            if not (known := bool(rows)):
                 session.run(self._sql["register"], params)
                 rows = session.run(self._sql["beat"], params)
         rank, count, silence, overdue_in = rows[0]
@@ -242,6 +241,9 @@ class PostgresStore:
             return rescued
 
         with self._translated:
+            with self._connections.session() as session:
+                if thorough and not session.run(self._sql["forsaken"], params)[0][0]:
+                    return []
             return operations.finishing(work)
 
     def deregister(self, worker_id: UUID, *, clean: bool = True) -> None:

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from pgq_sync import JobRecord, NewJob
+from benchmarks.counting import recorded_statements
+from pgq_sync import JobRecord, NewJob, PgQueuer
 from pgq_sync.models import Claim, Outcome, Rescued, Settlement, WorkerInfo
 from pgq_sync.storage.store import Store
 from tests.storage.conftest import Timed
@@ -292,3 +293,14 @@ def test_a_job_keeps_its_latest_hundred_errors_when_its_worker_dies(timed: Timed
     errors = record(timed, job_id).errors
     assert [error["attempt"] for error in errors] == list(range(2, 102))
     assert errors[-1]["type"] == "WorkerDied"
+
+
+def test_a_thorough_search_that_finds_nobody_is_one_statement(pgq: PgQueuer) -> None:
+    me = worker("work")
+    pgq.store.register(me)
+    pgq.enqueue("work")
+    with hand(pgq.store, who=me) as one, recorded_statements() as sent:
+        assert one.claim()
+        del sent[:]
+        assert pgq.store.rescue(me, thorough=True) == []
+    assert sent == ["forsaken"]

@@ -28,6 +28,21 @@ from mine left join {worker} as peer
    and peer.beat_at > mine.beat_at - peer.liveness_limit
 group by mine.worker_id
 
+-- name: forsaken
+-- Whether a thorough rescue would find anybody: a worker that has been silent for too long, or jobs of one that is not
+-- registered. Mostly there is nobody, and an idle fleet is spared the rescue's transaction.
+with moment as materialized (
+    select coalesce(%(now)s::timestamptz, statement_timestamp()) as now
+)
+select exists (
+    select from moment, {worker} as other
+    where other.worker_id <> %(worker_id)s and other.beat_at <= now - other.liveness_limit
+) or exists (
+    select from moment, {job} as job
+    where job.status = 'running' and job.claimed_at <= now - %(liveness_limit)s::float8 * interval '1 second'
+      and not exists (select from {worker} as known where known.worker_id = job.worker_id)
+)
+
 -- name: rescue
 -- Puts back what dead workers had claimed, and forgets those that have nothing left; one row for each that is dead.
 -- With `thorough` also what was claimed by workers that are not registered at all.

@@ -1,0 +1,32 @@
+"""What a worker without any jobs asks of the database: nothing but what the promises take."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import timedelta
+
+import pytest
+
+from benchmarks.counting import recorded_statements
+from pgq_sync import PgQueuer, Settings
+from tests.waiting import wait_until
+
+SHORT = Settings(
+    beat_interval=timedelta(seconds=0.05), liveness_limit=timedelta(seconds=0.1), poll_interval=timedelta(seconds=0.05)
+)
+TURNS = 20
+
+
+def test_an_idle_worker_beats_looks_and_searches_with_one_statement_each(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pgq_sync.engine.keeper._THOROUGH", 0.0)
+    with PgQueuer.from_dsn(dsn, settings=SHORT) as pgq, recorded_statements() as sent:
+        pgq.entrypoint("idle")(lambda job: None)
+        with pgq.worker() as worker:
+            worker.listening.wait()
+            wait_until(lambda: "forsaken" in sent)
+            del sent[:]
+            wait_until(lambda: sent.count("beat") > TURNS)
+            often = Counter(sent)
+    hourly = {"sweep_progress", "sweep_watches", "maintain"}
+    assert set(often) - hourly == {"beat", "lanes", "forsaken", "idle_requests"}
+    assert max(often["forsaken"], often["idle_requests"]) <= often["beat"] + 1, often
