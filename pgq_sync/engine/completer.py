@@ -110,6 +110,7 @@ class Completer:
             batch, closing = self._take(blocked, closing, delay)
             blocked = list(self._write(batch, stopping).blocked) if batch else []
             delay = min(2 * delay, _BLOCKED_DELAY) if blocked else _FIRST_BLOCKED_DELAY
+            del batch  # its jobs take their memory no longer than until they are written, however long the next ones take
             if stopping.is_set():
                 return
 

@@ -227,6 +227,7 @@ class Slots:
             # First handed on, then forgotten: whoever asks for what runs must find it in one of the two places.
             self._done(Settlement(claim, outcome))
             slot.claim = slot.context = None
+            del claim, outcome  # a thread may wait for long, and payload and result be large
             if self._waiting.qsize() <= self._low_water:
                 self._on_room()
 

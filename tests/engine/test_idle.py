@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 from collections import Counter
 from datetime import timedelta
 
 import pytest
 
 from benchmarks.counting import recorded_statements
-from pgq_sync import PgQueuer, Settings
+from pgq_sync import Job, NewJob, PgQueuer, Settings
 from tests.waiting import wait_until
 
 SHORT = Settings(
@@ -30,3 +31,11 @@ def test_an_idle_worker_beats_looks_and_searches_with_one_statement_each(dsn: st
     hourly = {"sweep_progress", "sweep_watches", "maintain"}
     assert set(often) - hourly == {"beat", "lanes", "forsaken", "idle_requests"}
     assert max(often["forsaken"], often["idle_requests"]) <= often["beat"] + 1, often
+
+
+def test_an_idle_worker_keeps_no_finished_job_in_memory(pgq: PgQueuer) -> None:
+    pgq.entrypoint("work")(lambda job: job.payload)
+    with pgq.worker(concurrency=3):
+        ids = pgq.enqueue_many(NewJob(entrypoint="work", payload="large") for _ in range(10))
+        wait_until(lambda: pgq.jobs.count().get(("work", "succeeded")) == len(ids))
+        wait_until(lambda: not [each for each in gc.get_objects() if type(each) is Job and each.id in ids])
