@@ -16,7 +16,7 @@ class Extent:
     entrypoint_jobs: int = 50_000
     limit_jobs: int = 2_000
     fleet_seconds: int = 10
-    idle_seconds: int = 20
+    idle_seconds: int = 60  # what is asked once a minute is seen at its rate
     busy_jobs: int = 300
 
 

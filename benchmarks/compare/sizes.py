@@ -41,7 +41,7 @@ class Sizes:
     horizon_seconds: float = 60.0
     horizon_pace: Pace = Pace(rate=10, seconds=10, connections=1)
     process_jobs: int = 300_000
-    idle_seconds: float = 20.0
+    idle_seconds: float = 60.0  # what is asked once a minute is seen at its rate
     settle_seconds: float = 4.0  # until a worker whose jobs have just ended has come to rest
     memory_jobs: tuple[int, int] = (100_000, 500_000)
     memory_seconds: float = 60.0

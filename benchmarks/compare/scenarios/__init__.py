@@ -13,11 +13,11 @@ SCENARIOS: Mapping[str, Scenario] = {
     "batches": Scenario(measure=enqueues.batches, seconds=5),
     "latency": Scenario(measure=latency.measure, seconds=26, rounds=2),
     "waiting": Scenario(measure=drains.waiting, seconds=15, rounds=1),
-    "idle": Scenario(measure=costs.idle, seconds=28, rounds=1),
+    "idle": Scenario(measure=costs.idle, seconds=68, rounds=1),
     "processes": Scenario(measure=drains.processes, seconds=25, rounds=1, fastest=True),
     "wal": Scenario(measure=costs.wal, seconds=22, rounds=1, fastest=True),
     "memory": Scenario(measure=costs.memory, seconds=75, rounds=1, fastest=True),
-    "lanes": Scenario(measure=flatness.lanes, seconds=50, rounds=1, fastest=True),
+    "lanes": Scenario(measure=flatness.lanes, seconds=60, rounds=1, fastest=True),
     "horizon": Scenario(measure=flatness.horizon, seconds=90, rounds=1, fastest=True),
     "loaded": Scenario(measure=flatness.loaded, seconds=150, rounds=1, fastest=True),
 }
