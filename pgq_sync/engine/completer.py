@@ -22,7 +22,7 @@ from pgq_sync.models import Claim, JobId, Outcome, Settled, Settlement
 logger = logging.getLogger("pgq_sync.engine")
 
 MOST = 1_000  # outcomes in one batch
-BACKLOG = 5_000  # unwritten outcomes at which no more jobs are claimed
+BACKLOG = 1_000  # unwritten outcomes at which no more jobs are claimed: the next batch is full, and more would only take memory
 # Seconds until a locked row is tried again. A claim that met a row while it changed locks it for a moment.
 _FIRST_BLOCKED_DELAY = 0.01
 _BLOCKED_DELAY = 0.2

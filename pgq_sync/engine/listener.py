@@ -194,11 +194,10 @@ class Listener:
             thorough, self._looks = self._looks, False
             # Without room too: limited jobs may wait for a slot while others were claimed ahead for all of them; and
             # what is due by now would end the wait below at once.
-            claimed = claimer.claim(room, thorough=thorough)
-            self._hand_over(claimed)
+            claimed = self._hand_over(claimer.claim(room, thorough=thorough))
             if claimer.wants_slot and not self._throttled:
                 self._slots.reserve()
-            if 0 < len(claimed) < room.ahead:
+            if 0 < claimed < room.ahead:
                 # There is no more; and to sleep at once lets the slots' threads begin, which need the interpreter.
                 claimer.wait(until=self._recover_again)
             elif not claimed:
@@ -223,7 +222,8 @@ class Listener:
     def _left(self) -> int:
         return sys.maxsize if self._max_jobs is None else self._max_jobs - self._claimed + self._given_back
 
-    def _hand_over(self, claimed: Claimed) -> bool:
+    def _hand_over(self, claimed: Claimed) -> int:
+        """Returns how many jobs that were; nothing here keeps them in memory while the next ones are claimed or awaited."""
         if claimed:
             replaced = self._completer.expect([*claimed.careful, *claimed.plain])
             # Jobs that were taken over from this worker, and come back before it has noticed.
@@ -234,7 +234,7 @@ class Listener:
         if claimed.in_doubt:
             self._doubted, self._recover_again = True, time.monotonic()
         self._slots.hand(claimed)
-        return bool(claimed)
+        return len(claimed)
 
     def _is_over(self, claimer: Claimer) -> bool:
         """Whether a drain, or the number of jobs asked for, has come to its end."""

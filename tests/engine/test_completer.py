@@ -6,11 +6,15 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
+from typing import Any
 from uuid import UUID, uuid4
 
-from pgq_sync import Job, JobId, PgQueuer, StoreUnavailable
-from pgq_sync.engine.completer import Completer
+import pytest
+
+from pgq_sync import Job, JobId, NewJob, PgQueuer, StoreUnavailable
+from pgq_sync.engine.completer import MOST, Completer
 from pgq_sync.models import Claim, Outcome, Settled, Settlement
+from pgq_sync.storage.postgres import PostgresStore
 from tests.storage.support import hand
 from tests.waiting import PATIENCE, wait_until
 
@@ -243,3 +247,31 @@ def test_a_blocked_outcome_is_tried_again_while_others_are_written() -> None:
         assert not completer.idle
         free.set()
     assert completer.counts == {"succeeded": 2}
+
+
+def test_while_no_outcome_can_be_written_a_worker_claims_no_more_than_a_few_batches(
+    pgq: PgQueuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on, throttled, settle = threading.Event(), threading.Event(), PostgresStore.settle
+
+    def held(store: PostgresStore, *batch: Any, **options: Any) -> Settled:
+        assert go_on.wait(PATIENCE)
+        return settle(store, *batch, **options)
+
+    def overloaded(completer: Completer) -> bool:
+        if over := bool(is_overloaded(completer)):
+            throttled.set()
+        return over
+
+    is_overloaded = Completer.overloaded.fget  # type: ignore[attr-defined]
+    monkeypatch.setattr(PostgresStore, "settle", held)
+    monkeypatch.setattr(Completer, "overloaded", property(overloaded))
+    ran: list[JobId] = []
+    pgq.entrypoint("work")(lambda job: ran.append(job.id))
+    pgq.enqueue_many(NewJob(entrypoint="work") for _ in range(6_000))
+    with pgq.worker():
+        wait_until(lambda: throttled.is_set() and len(ran) == pgq.jobs.count()["work", "running"])
+        assert len(ran) <= 4 * MOST
+        go_on.set()
+        wait_until(lambda: pgq.jobs.count() == {("work", "succeeded"): 6_000})
+    assert len(set(ran)) == len(ran) == 6_000
