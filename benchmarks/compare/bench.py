@@ -11,7 +11,9 @@ from typing import Any
 from benchmarks.compare.contestants import Contestant
 from benchmarks.compare.results import OWN, Outcome
 from benchmarks.compare.sizes import Sizes
-from benchmarks.compare.stand import Stand, stand
+from benchmarks.compare.stand import Broken, Stand, stand
+
+_DASH = "–"  # noqa: RUF001
 
 
 class Refused(Exception):
@@ -37,6 +39,26 @@ class Bench:
     def stand(self) -> AbstractContextManager[Stand]:
         """A fresh one."""
         return stand(self.contestant, self.python, self.server, self.described, redis=self.redis)
+
+    def parts(self, scenario: str, measures: Mapping[str, Callable[[], float]]) -> Outcome:
+        """Jobs per second of each part; what is refused, or breaks, is a dash of its own and spoils no other.
+
+        Raises:
+            Broken: there is not one figure.
+        """
+        figures: dict[str, float] = {}
+        notes: list[str] = []
+        for part, measured in measures.items():
+            if reason := self.described["refuses"].get(f"{scenario}: {part}"):
+                notes.append(f"{part}: {_DASH} {reason}")
+                continue
+            try:
+                figures[f"{part} jobs/s"] = measured()
+            except Broken as broken:
+                notes.append(f"{part}: {_DASH} {broken}")
+        if not figures:
+            raise Broken("; ".join(notes))
+        return Outcome(figures, tuple(notes))
 
     def on_postgres(self) -> None:
         """

@@ -14,6 +14,13 @@ _INTRODUCTION = """# pgq-sync and its peers
 Made by `make bench-compare`, from [results.json](results.json): do not edit. What each scenario does is told
 in [benchmarks](../benchmarks.md). All figures come from one run on one server, at its default settings; the contestants
 take turns within each round. Figures are medians over the rounds, with the smallest and the largest where there were several.
+"best" is what made a library fastest at jobs without work, among what its own documentation offers: what was tried is told in
+its module in `benchmarks/compare/drivers`. Most jobs have work to do; then these differences are a smaller part of the whole.
+"""
+_PROMISES = """## What they promise
+
+Figures are those of libraries that promise different things. A job that is forgotten as soon as it is fetched, or that lies
+in memory, costs less than one whose every step reaches the disk, and one of which nothing is kept less than one that stays.
 """
 _WORDS = {True: "yes", False: "**NO**", None: _DASH}
 
@@ -21,7 +28,15 @@ _WORDS = {True: "yes", False: "**NO**", None: _DASH}
 def text(results: Results) -> str:
     """The whole page."""
     return "\n".join(
-        [_INTRODUCTION, *_machine(results), *_overview(results), *_goals(results), *_tables(results), *_remarks(results)]
+        [
+            _INTRODUCTION,
+            *_machine(results),
+            *_overview(results),
+            *_promises(results),
+            *_goals(results),
+            *_tables(results),
+            *_remarks(results),
+        ]
     )
 
 
@@ -35,6 +50,29 @@ def _overview(results: Results) -> Iterator[str]:
     yield "## At a glance\n"
     yield "![jobs per second](drain.svg)\n"
     yield from _table(results, Table("", "", OVERVIEW), with_range=False)
+
+
+def _promises(results: Results) -> Iterator[str]:
+    """A row for each library."""
+    yield _PROMISES
+    headings = (
+        "a job whose worker is killed",
+        "enqueued in your transaction",
+        "kept of a job that is done",
+        "once enqueued it is",
+    )
+    yield _row(["", *headings])
+    yield _row(["---"] * (1 + len(headings)))
+    for entry in {entry.library: entry for entry in reversed([*results.entries.values()]) if entry.about}.values():
+        about = entry.about
+        yield _row([_library(entry), about["crash"], about["joins"], about["finished"], about["stored"]])
+    yield ""
+
+
+def _library(entry: Entry) -> str:
+    """By the name under which it is installed."""
+    name = entry.about["packages"][0]
+    return f"**{name}**" if name == "pgq-sync" else f"{name} {entry.versions[name]}"
 
 
 def _tables(results: Results) -> Iterator[str]:
@@ -95,10 +133,15 @@ def _limit(results: Results) -> Iterator[str]:
 def _remarks(results: Results) -> Iterator[str]:
     yield "## Configurations, remarks and dashes\n"
     for name, entry in results.entries.items():
-        yield f"- **{name}**: {entry.label}"
+        yield f"- **{name}**: {': '.join(filter(None, (entry.label, entry.configuration)))}"
+        if entry.versions:
+            yield f"  - {', '.join(f'{package} {version}' for package, version in entry.versions.items())}"
         by_text: dict[str, list[str]] = {}
         for scenario, reason in entry.dashes.items():
             by_text.setdefault(f"{_DASH} {reason}", []).append(scenario)
+        for scenario, note in entry.about.get("remarks", {}).items():
+            if scenario in entry.figures:
+                by_text.setdefault(note, []).append(scenario)
         for scenario, notes in entry.notes.items():
             for note in notes:
                 by_text.setdefault(note, []).append(scenario)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 OWN = "pgq-sync-defaults"
 
@@ -28,6 +29,9 @@ class Entry:
 
     label: str
     library: str
+    configuration: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
+    about: dict[str, Any] = field(default_factory=dict)  # see drivers/base.py
     figures: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     notes: dict[str, list[str]] = field(default_factory=dict)
     dashes: dict[str, str] = field(default_factory=dict)

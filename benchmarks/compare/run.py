@@ -121,7 +121,8 @@ def benches(
             entry.dashes |= dict.fromkeys(scenarios, reason_of(error))
             click.echo(f"{contestant.name} takes no part: {error}", err=True)
             continue
-        entry.label = described["label"]
+        entry.label, entry.configuration = described["label"], described["configuration"]
+        entry.versions, entry.about = described["versions"], described["about"]
         found[contestant.name] = _bench(contestant, python, server, described, sizes, url)
     return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import platform
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from benchmarks.compare.contestants import CONTESTANTS, Contestant
 from benchmarks.compare.environments import Unavailable
 from benchmarks.compare.results import OWN, Outcome, Results
 from benchmarks.compare.scenarios import SCENARIOS
+from benchmarks.compare.sizes import QUICK
 from benchmarks.compare.stand import Broken
 
 
@@ -91,7 +93,8 @@ def test_only_the_fastest_configuration_of_a_library_runs_what_takes_long(
     rates = {OWN: 10.0, "pgq-sync-other": 20.0}
     other = Contestant("pgq_sync", "other", "own")
     monkeypatch.setattr(compare, "CONTESTANTS", (CONTESTANTS[0], other))
-    monkeypatch.setattr(running, "describe", lambda *_: {"label": "one", "refuses": {}})
+    described = {"label": "one", "configuration": "", "versions": {}, "about": {}, "refuses": {}}
+    monkeypatch.setattr(running, "describe", lambda *_: described)
     drain = Scenario(measure=lambda bench: Outcome({"jobs/s": rates[bench.contestant.name]}), seconds=1)
     long = Scenario(measure=lambda _: Outcome({"jobs/s": 1.0}), seconds=1, fastest=True)
     monkeypatch.setattr(compare, "SCENARIOS", {"drain": drain, "loaded": long})
@@ -101,6 +104,35 @@ def test_only_the_fastest_configuration_of_a_library_runs_what_takes_long(
     entries = Results.read(tmp_path / "results.json").entries
     assert entries[OWN].dashes == {"loaded": "measured with pgq-sync-other, which drains faster"}
     assert entries["pgq-sync-other"].figures["loaded"] == {"jobs/s": [1.0, 1.0, 1.0]}
+
+
+def test_a_part_that_is_refused_or_breaks_is_a_dash_of_its_own() -> None:
+    def breaks() -> float:
+        raise Broken("the worker has ended")
+
+    refusing = Bench(
+        contestant=CONTESTANTS[0],
+        python=Path("python"),
+        server="",
+        described={"refuses": {"lanes: queues": "it has none"}},
+        sizes=QUICK,
+    )
+
+    outcome = refusing.parts("lanes", {"queues": lambda: 1.0, "priorities": lambda: 2.0, "entrypoints": breaks})
+
+    assert outcome.figures == {"priorities jobs/s": 2.0}
+    assert outcome.notes == ("queues: – it has none", "entrypoints: – the worker has ended")  # noqa: RUF001
+    with pytest.raises(Broken, match="it has none"):
+        refusing.parts("lanes", {"queues": lambda: 1.0})
+
+
+def test_the_page_tells_what_each_library_promises_its_versions_and_its_configuration(server: str, tmp_path: Path) -> None:
+    run("--quick", "--peer", OWN, "--only", "drain", "--dsn", server, "--output", str(tmp_path))
+
+    page = (tmp_path / "comparison.md").read_text()
+    assert "| **pgq-sync** | runs again | yes |" in page
+    assert f"- **{OWN}**: pgq-sync: default settings\n  - Python {platform.python_version()}, pgq-sync " in page
+    assert "drain: its worker does not wait for the disk when it commits a claim" in page
 
 
 def run(*arguments: str) -> None:

@@ -7,11 +7,14 @@ from its standard input, one JSON object a line, and answers each with a line.
 from __future__ import annotations
 
 import json
+import platform
 import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from importlib import import_module
+from importlib.metadata import version
 from itertools import count
 from typing import Any
 
@@ -27,7 +30,9 @@ def main(module: str, configuration: str, command: str, *arguments: str) -> None
 
 
 def _describe(driver: Driver) -> None:
-    _answer({"label": driver.label, "refuses": dict(driver.refuses), "unfinished": driver.unfinished})
+    own = {"label": driver.label, "configuration": driver.configuration, "unfinished": driver.unfinished}
+    versions = {"Python": platform.python_version(), **{name: version(name) for name in driver.about.packages}}
+    _answer({**own, "refuses": dict(driver.refuses), "about": asdict(driver.about), "versions": versions})
 
 
 def _install(driver: Driver, dsn: str) -> None:

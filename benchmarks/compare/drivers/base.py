@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from benchmarks.compare.drivers.tally import Tally
@@ -37,6 +37,27 @@ class Work:
     queues: int = 1
 
 
+@dataclass(frozen=True)
+class About:
+    """What a reader has to know of a library to judge its figures, for the page; each in a few words.
+
+    Args:
+        packages: whose versions are told.
+        crash: what becomes of a job whose worker is killed while it runs.
+        joins: whether an enqueue is committed with what else the application writes.
+        finished: what is kept of a job that has succeeded.
+        stored: where a job is when the enqueue returns, and what a crash of the server costs.
+        remarks: on single scenarios, by their names.
+    """
+
+    packages: tuple[str, ...]
+    crash: str
+    joins: str
+    finished: str
+    stored: str = "on disk"
+    remarks: Mapping[str, str] = field(default_factory=dict)
+
+
 class Producer(Protocol):
     """Enqueues on one connection. Payloads are text; a job's function is number 0 unless said otherwise."""
 
@@ -54,9 +75,11 @@ class Driver(Protocol):
     """One library in one configuration."""
 
     label: str  # in tables and plots
+    configuration: str  # in a few words
+    about: About
 
     refuses: Mapping[str, str]
-    """Why it cannot run a scenario, by the scenario's name: a dash in the table, and the reason below it."""
+    """Why it cannot run a scenario, or a part of one, by "drain" or "lanes: queues": a dash in the table, the reason below it."""
 
     unfinished: str | None
     """The SQL that counts the jobs that are not done; None where they are not in PostgreSQL."""

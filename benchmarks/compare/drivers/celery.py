@@ -26,12 +26,22 @@ from uuid import uuid4
 import celery
 from redis import Redis
 
-from benchmarks.compare.drivers.base import PAYLOAD, Load, Work
+from benchmarks.compare.drivers.base import PAYLOAD, About, Load, Work
 from benchmarks.compare.drivers.tally import Tally
 
 _WEEK = 7 * 24 * 3600  # seconds
 _AT_ONCE = 1000  # messages
 _NO_TABLES = "its jobs lie in Redis, and what this measures lies in PostgreSQL"
+
+
+_ABOUT = About(
+    packages=("celery", "kombu", "redis"),
+    crash="is lost: it is acknowledged before it runs",
+    joins="no",
+    finished="nothing",
+    stored="in Redis's memory; a crash loses what came since the last snapshot",
+    remarks={"lanes": "priorities go from 0 to 9, in four lists: the jobs are spread over these ten"},
+)
 
 
 @dataclass(frozen=True)
@@ -40,20 +50,23 @@ class Celery:
 
     Args:
         label: in tables and plots.
+        configuration: in words.
         options: of `celery worker`, where it is not told how many jobs it runs at once.
         slotted: where it is told.
     """
 
     label: str
+    configuration: str
     options: tuple[str, ...] = ()
     slotted: tuple[str, ...] = ()
 
+    about: ClassVar[About] = _ABOUT
     refuses: ClassVar[Mapping[str, str]] = MappingProxyType(
         {
             "loaded": "a worker takes all deferred jobs out of Redis at once and keeps them in its memory",
             "horizon": _NO_TABLES,
             "wal": _NO_TABLES,
-            "lanes": "with Redis it has four priorities, and a list in Redis for each queue at each of them",
+            "enqueue: 100 in each": "an enqueue is sent to Redis at once, and joins no transaction",
         }
     )
     unfinished: ClassVar[None] = None
@@ -166,7 +179,8 @@ def _push(redis: Redis, messages: Sequence[_Message]) -> None:
 
 _LEAN = ("--without-gossip", "--without-mingle", "--without-heartbeat", "--prefetch-multiplier=128")
 
+_SOLO = "solo pool, 128 messages fetched ahead, without gossip, mingle and heartbeat"
 DRIVERS = {
-    "defaults": Celery("Celery (Redis)"),
-    "best": Celery("Celery (Redis, best)", ("--pool=solo", *_LEAN), ("--pool=threads", *_LEAN)),
+    "defaults": Celery("Celery (Redis)", "prefork with a process for each core"),
+    "best": Celery("Celery (Redis, best)", _SOLO, ("--pool=solo", *_LEAN), ("--pool=threads", *_LEAN)),
 }

@@ -28,7 +28,7 @@ from django.core.management import call_command
 from django.db import connection, transaction
 from psycopg.conninfo import conninfo_to_dict
 
-from benchmarks.compare.drivers.base import PAYLOAD, Load, Work
+from benchmarks.compare.drivers.base import PAYLOAD, About, Load, Work
 from benchmarks.compare.drivers.tally import Tally
 
 _NEVER = "timestamptz '9999-01-01 00:00:00+00'"  # which stands in run_after of a job that is not deferred
@@ -47,20 +47,36 @@ from generate_series(1, %(jobs)s) as n
 """
 
 
+_ABOUT = About(
+    packages=("django-tasks-db", "Django", "psycopg"),
+    crash="stays marked as running",
+    joins="yes",
+    finished="the row, until pruned",
+    remarks={
+        "lanes": "priorities go from -100 to 100: the jobs are spread over 101 of them",
+        "waiting": "a worker runs one job at a time: 50 processes are forked",
+        "batches": "there is no way to enqueue many: they are enqueued one by one in a transaction",
+    },
+)
+
+
 @dataclass(frozen=True)
 class DjangoTasks:
     """With these settings.
 
     Args:
         label: in tables and plots.
+        configuration: in words.
         database: what DATABASES says beside the address.
         options: of `db_worker`.
     """
 
     label: str
+    configuration: str
     database: Mapping[str, Any] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
 
+    about: ClassVar[About] = _ABOUT
     refuses: ClassVar[Mapping[str, str]] = MappingProxyType({})
     unfinished: ClassVar[str] = (
         "select count(*) from django_tasks_database_dbtaskresult "
@@ -175,6 +191,11 @@ def _never(payload: str) -> None:
 
 
 DRIVERS = {
-    "defaults": DjangoTasks("django-tasks-db"),
-    "best": DjangoTasks("django-tasks-db (best)", {"CONN_MAX_AGE": None}, {"interval": 0.1}),
+    "defaults": DjangoTasks("django-tasks-db", "one `db_worker`"),
+    "best": DjangoTasks(
+        "django-tasks-db (best)",
+        "one `db_worker` on a persistent connection, which looks each 0.1 s",
+        {"CONN_MAX_AGE": None},
+        {"interval": 0.1},
+    ),
 }

@@ -28,7 +28,7 @@ import psycopg
 from huey import PostgresHuey
 from huey.storage import BlackHoleStorage
 
-from benchmarks.compare.drivers.base import PAYLOAD, Load, Work
+from benchmarks.compare.drivers.base import PAYLOAD, About, Load, Work
 from benchmarks.compare.drivers.tally import Tally
 
 _ID = "00000000-0000-0000-0000-000000000000"  # in whose place each row that is filled in gets an id of its own
@@ -43,22 +43,36 @@ _DEFERRED = (
 )
 
 
+_ABOUT = About(
+    packages=("huey", "psycopg"),
+    crash="is lost: its row is deleted before it runs",
+    joins="no",
+    finished="nothing",
+)
+
+
 @dataclass(frozen=True)
 class Huey:
     """So many workers of one kind in a consumer.
 
     Args:
         label: in tables and plots.
+        configuration: in words.
         workers: of a consumer that is not told how many jobs it runs at once.
         kind: of these workers, `thread` or `process`.
     """
 
     label: str
+    configuration: str
     workers: int
     kind: str
 
+    about: ClassVar[About] = _ABOUT
     refuses: ClassVar[Mapping[str, str]] = MappingProxyType(
-        {"lanes": "a consumer serves one queue, so that many queues need as many consumers"}
+        {
+            "lanes: queues": "a consumer serves one queue, so that many queues need as many consumers",
+            "enqueue: 100 in each": "an enqueue commits by itself, in no transaction of the application's",
+        }
     )
     unfinished: ClassVar[str] = (
         "select (select count(*) from huey_task) "
@@ -151,4 +165,7 @@ def _messages(load: Load, delay: int | None) -> list[bytes]:
     return made
 
 
-DRIVERS = {"defaults": Huey("Huey", 1, "thread"), "best": Huey("Huey (best)", 4, "process")}
+DRIVERS = {
+    "defaults": Huey("Huey", "one worker thread", 1, "thread"),
+    "best": Huey("Huey (best)", "4 worker processes", 4, "process"),
+}

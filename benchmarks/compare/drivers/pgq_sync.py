@@ -12,16 +12,30 @@ from typing import Any
 
 import psycopg
 
-from benchmarks.compare.drivers.base import PAYLOAD, Load, Work
+from benchmarks.compare.drivers.base import PAYLOAD, About, Load, Work
 from benchmarks.compare.drivers.tally import Tally
 from pgq_sync import Job, NewJob, PgQueuer, Settings
 from pgq_sync.storage.names import Names
+
+_ABOUT = About(
+    packages=("pgq-sync", "psycopg"),
+    crash="runs again",
+    joins="yes",
+    finished="a row with payload, until its retention ends",
+    stored="on disk",
+    remarks={
+        "drain": "its worker does not wait for the disk when it commits a claim, since a claim that a crash of the server loses "
+        "leaves the job queued; it waits for that of an outcome. The others wait for both",
+    },
+)
 
 
 class PgqSync:
     """At the default settings."""
 
     label = "pgq-sync"
+    configuration = "default settings"
+    about = _ABOUT
     refuses: Mapping[str, str] = MappingProxyType({})
     unfinished = Names().fill("select count(*) from {job} where execute_after <= now()")
 

@@ -32,7 +32,7 @@ from pgqueuer.models import Job
 from pgqueuer.queries import Queries, SyncQueries
 from psycopg.conninfo import conninfo_to_dict
 
-from benchmarks.compare.drivers.base import PAYLOAD, Load, Work
+from benchmarks.compare.drivers.base import PAYLOAD, About, Load, Work
 from benchmarks.compare.drivers.loops import Loop
 from benchmarks.compare.drivers.tally import Tally
 
@@ -56,15 +56,26 @@ order by turn, id
 """
 
 
+_ABOUT = About(
+    packages=("pgqueuer", "asyncpg", "psycopg", "uvloop"),
+    crash="runs again after 30 s without heartbeat",
+    joins="yes",
+    finished="log lines without payload",
+    remarks={"lanes": "it has no queues: a queue is here a part of the entrypoint's name"},
+)
+
+
 @dataclass(frozen=True)
 class _Driver:
     """One of its two connection drivers, with settings."""
 
     label: str
+    configuration: str
     application: Callable[[str], AbstractAsyncContextManager[PgQueuer]]
     produce: Callable[[str], AbstractContextManager[Any]]
     batch: int = 10
     best: bool = False
+    about: About = _ABOUT
     refuses: Mapping[str, str] = field(default_factory=dict)
     unfinished: str | None = "select count(*) from pgqueuer where execute_after <= now()"
 
@@ -203,11 +214,11 @@ def _produce_by_psycopg(dsn: str) -> Iterator[_SyncProducer]:
         yield _SyncProducer(connection)
 
 
+_DEFAULT, _BEST = "quick start: batch_size 10", "batch_size 500, uvloop, `pgq autovac`"
+_by_loop, _by_uvloop = _produce_by_asyncpg(asyncio.new_event_loop), _produce_by_asyncpg(uvloop.new_event_loop)
 DRIVERS = {
-    "asyncpg": _Driver("PgQueuer (asyncpg)", _by_asyncpg, _produce_by_asyncpg(asyncio.new_event_loop)),
-    "asyncpg_best": _Driver(
-        "PgQueuer (asyncpg, best)", _by_asyncpg, _produce_by_asyncpg(uvloop.new_event_loop), batch=500, best=True
-    ),
-    "psycopg": _Driver("PgQueuer (psycopg)", _by_psycopg, _produce_by_psycopg),
-    "psycopg_best": _Driver("PgQueuer (psycopg, best)", _by_psycopg, _produce_by_psycopg, batch=500, best=True),
+    "asyncpg": _Driver("PgQueuer (asyncpg)", _DEFAULT, _by_asyncpg, _by_loop),
+    "asyncpg_best": _Driver("PgQueuer (asyncpg, best)", _BEST, _by_asyncpg, _by_uvloop, batch=500, best=True),
+    "psycopg": _Driver("PgQueuer (psycopg)", _DEFAULT, _by_psycopg, _produce_by_psycopg),
+    "psycopg_best": _Driver("PgQueuer (psycopg, best)", _BEST, _by_psycopg, _produce_by_psycopg, batch=500, best=True),
 }

@@ -26,7 +26,7 @@ import uvloop
 from procrastinate import App, PsycopgConnector, SyncPsycopgConnector
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
-from benchmarks.compare.drivers.base import PAYLOAD, Load, Work
+from benchmarks.compare.drivers.base import PAYLOAD, About, Load, Work
 from benchmarks.compare.drivers.tally import Tally
 
 _NOTIFY = "procrastinate_jobs_notify_queue_job_inserted_v1"  # would tell nobody of each job that is filled in
@@ -50,11 +50,21 @@ order by turn, id
 """
 
 
+_ABOUT = About(
+    packages=("procrastinate", "psycopg", "uvloop"),
+    crash="stays marked as running, until the application retries stalled jobs",
+    joins="yes",
+    finished="the row, and a line for each event, until deleted",
+)
+
+
 @dataclass(frozen=True)
 class _Driver:
     label: str
+    configuration: str
     concurrency: int = 1
     best: bool = False
+    about: About = _ABOUT
     refuses: Mapping[str, str] = field(default_factory=dict)
     unfinished: str | None = (
         "select count(*) from procrastinate_jobs "
@@ -151,6 +161,8 @@ class _Producer:
 
 
 DRIVERS = {
-    "defaults": _Driver("Procrastinate"),
-    "best": _Driver("Procrastinate (best)", concurrency=10, best=True),
+    "defaults": _Driver("Procrastinate", "quick start: 1 job at once"),
+    "best": _Driver(
+        "Procrastinate (best)", "10 jobs at once on a pool of 11 connections in autocommit, uvloop", concurrency=10, best=True
+    ),
 }

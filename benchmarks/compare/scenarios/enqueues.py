@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from benchmarks.compare.bench import Bench
 from benchmarks.compare.results import Outcome
 from benchmarks.compare.scenarios import own
@@ -16,22 +18,23 @@ def single(bench: Bench) -> Outcome:
     sizes = bench.sizes
     with bench.stand() as stand:
         with stand.producer() as producer:
-            each, hundred = (
-                _rate(producer, "single", count, "per_transaction", sizes.enqueue_jobs, sizes.enqueue_seconds)
-                for count in (1, own.HUNDRED)
+            rate = partial(
+                _rate, producer, "single", unit="per_transaction", jobs=sizes.enqueue_jobs, seconds=sizes.enqueue_seconds
             )
+            outcome = bench.parts("enqueue", {f"{count} in each": partial(rate, count=count) for count in (1, own.HUNDRED)})
         beside = own.beside_insert(stand.dsn, sizes.turns, sizes.turn_jobs) if bench.is_own else {}
-    return Outcome({"1 in each jobs/s": each, "100 in each jobs/s": hundred, **beside})
+    return Outcome({**outcome.figures, **beside}, outcome.notes)
 
 
 def batches(bench: Bench) -> Outcome:
     """A thousand at once, by whatever the library has for that."""
     with bench.stand() as stand, stand.producer() as producer:
-        rate = _rate(producer, "batches", BATCH, "batch", bench.sizes.batch_jobs, bench.sizes.batch_seconds)
+        sizes = bench.sizes
+        rate = _rate(producer, "batches", count=BATCH, unit="batch", jobs=sizes.batch_jobs, seconds=sizes.batch_seconds)
     return Outcome({"jobs/s": rate})
 
 
-def _rate(producer: Asking, do: str, count: int, unit: str, jobs: int, seconds: float) -> float:
+def _rate(producer: Asking, do: str, *, count: int, unit: str, jobs: int, seconds: float) -> float:
     """Jobs per second, over as many as fit into the seconds, but no more than `jobs`."""
     taste = _TASTE[count]
     fit = taste / producer.ask(do, jobs=taste, **{unit: count}) * seconds

@@ -89,12 +89,15 @@ def _open_transaction(dsn: str) -> Iterator[None]:
 def lanes(bench: Bench) -> Outcome:
     """Drains of jobs that are spread over many queues, over many priorities, and over many entrypoints."""
     many, entrypoints = bench.sizes.lanes, bench.sizes.entrypoints
-    figures = {
-        "queues jobs/s": _spread(bench, {"queues": many}, {"queues": many}),
-        "priorities jobs/s": _spread(bench, {"priorities": many}, {}),
-        "entrypoints jobs/s": _spread(bench, {"entrypoints": entrypoints}, {"entrypoints": entrypoints}),
-    }
-    return Outcome({**figures, **(_own_lanes(bench) if bench.is_own else {})})
+    outcome = bench.parts(
+        "lanes",
+        {
+            "queues": lambda: _spread(bench, {"queues": many}, {"queues": many}),
+            "priorities": lambda: _spread(bench, {"priorities": many}, {}),
+            "entrypoints": lambda: _spread(bench, {"entrypoints": entrypoints}, {"entrypoints": entrypoints}),
+        },
+    )
+    return Outcome({**outcome.figures, **(_own_lanes(bench) if bench.is_own else {})}, outcome.notes)
 
 
 def _spread(bench: Bench, load: Mapping[str, int], work: Mapping[str, Any]) -> float:
