@@ -20,7 +20,11 @@ from benchmarks.compare.sizes import FULL, QUICK
 from benchmarks.servers import server
 
 _OUTPUT = Path(__file__).parents[2] / "docs" / "benchmarks"
-_COUNTING = {"shared_preload_libraries": "pg_stat_statements", "pg_stat_statements.track": "none"}
+_SETTINGS = {
+    "shared_preload_libraries": "pg_stat_statements",
+    "pg_stat_statements.track": "none",
+    "max_connections": "200",  # for who has two of them in each of 50 processes
+}
 _NAMES = [contestant.name for contestant in CONTESTANTS]
 
 
@@ -54,7 +58,7 @@ def _measure(
 ) -> None:
     contestants = [contestant for contestant in CONTESTANTS if contestant.name in peers or not peers]
     with ExitStack() as stack:
-        running = stack.enter_context(server(dsn, _COUNTING))
+        running = stack.enter_context(server(dsn, _SETTINGS))
         results = Results(machine=dict(machine.describe(running)), rounds=rounds)
         sizes = QUICK if quick else FULL
         there = benches(contestants, running, sizes, results, list(scenarios), stack)

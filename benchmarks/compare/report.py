@@ -11,11 +11,12 @@ from benchmarks.compare.results import OWN, Entry, Results
 _DASH = "–"  # noqa: RUF001
 _INTRODUCTION = """# pgq-sync and its peers
 
-Made by `make bench-compare`, from [results.json](results.json): do not edit. What each scenario does is told
-in [benchmarks](../benchmarks.md). All figures come from one run on one server, at its default settings; the contestants
-take turns within each round. Figures are medians over the rounds, with the smallest and the largest where there were several.
-"best" is what made a library fastest at jobs without work, among what its own documentation offers: what was tried is told in
-its module in `benchmarks/compare/drivers`. Most jobs have work to do; then these differences are a smaller part of the whole.
+Made by `make bench-compare`, from [results.json](results.json): do not edit. What each scenario does is told in
+[benchmarks](../benchmarks.md). All figures come from one run on one server, at its default settings but for 200 connections;
+the contestants take turns within each round. Figures are medians over the rounds, with the smallest and the largest where
+there were several. "best" is what made a library fastest at jobs without work, among what its own documentation offers: what
+was tried is told in its module in `benchmarks/compare/drivers`. Most jobs have work to do; then these differences are a
+smaller part of the whole.
 """
 _PROMISES = """## What they promise
 

@@ -1,7 +1,7 @@
 """django-tasks-db 0.13 on Django 5.2, https://github.com/RealOrangeOne/django-tasks-db
 
 Defaults: one `db_worker`, without its log lines. No-op jobs per second on 2 cores: 110, for with Django's
-own default the worker connects anew for each job; with persistent connections 176 to 265, the best
+own default the worker connects anew for each job (142 on a quieter machine); with persistent connections 176 to 335, the best
 (https://docs.djangoproject.com/en/5.2/ref/databases/#persistent-connections), where it also looks for jobs ten times a second
 in place of once (`--interval`). A `db_worker` runs one job at a time: told how many to run at once, as many of them are
 forked. Finished jobs are kept. There is no way to enqueue many: it is done one by one in one transaction. Priorities go from

@@ -6,12 +6,18 @@ and `pgq autovac` (docs/guides/performance-tuning.md, docs/comparisons/benchmark
 Tried on 2 cores, 100,000 jobs that do nothing, in jobs a second:
 asyncpg: batch 10: 4,905, with uvloop 5,318; with uvloop, batch 100: 15,739, 250: 16,813, 500: 18,514, 1,000: 17,122,
 2,000: 17,319; batch 500 on asyncio's loop: 15,885, on a pool: 17,578, with the log unlogged: 17,236 (not taken: it
-would lose rows in a crash, as nobody else's do); with `pgq autovac`: 15,548 to 17,363, without: 13,425 to 18,514.
-psycopg: batch 10: 4,133; with uvloop, batch 100: 11,882, 500: 14,001, 2,000: 13,355, 5,000: 11,323; 500 on asyncio's: 12,136.
+would lose rows in a crash, as nobody else's do); several managers in one process, as its own tools/benchmark.py has them, each
+on its own connection: 2 of batch 500: 17,946, 3: 17,926, where one has 17,887; 5 of batch 100: 17,628, of batch 10: 6,814;
+with `pgq autovac`: 15,548 to 17,363, without: 13,425 to 18,514.
+psycopg: batch 10: 4,133; with uvloop, batch 100: 11,882, 500: 14,001, 2,000: 13,355, 5,000: 11,323; 500 on asyncio's: 12,136;
+2 managers of batch 500: 16,937, where one has 14,244, which asyncpg's single one still exceeds.
 
 It has no queues: a worker takes the jobs of its entrypoints, so that a queue is here a part of the entrypoint's name.
-Its psycopg driver holds the only connection for up to a second while it waits for a notification: with a limit of
-jobs at once (`slots`), it therefore hardly proceeds (25 jobs a second of 0.1 s each in 50 slots; asyncpg: 475).
+`slots` are max_concurrent_tasks, which is at least twice the batch size (docs/guides/performance-tuning.md). Jobs of 10 ms
+in 50 slots, on asyncpg: batch 25: 2,409, 10: 1,490, 5: 699; with concurrency_limit=50 in its place, batch 25: 1,979, 50:
+1,722, 500: 474. Its psycopg driver holds the connection for up to a second while it waits for a notification: with batch 25:
+25, 5: 10; with concurrency_limit=50, batch 25: 25, 500: 30; without any limit, so that more than 50 run at once, batch 50:
+100, 500: 1,299.
 """
 
 from __future__ import annotations
@@ -61,7 +67,10 @@ _ABOUT = About(
     crash="runs again after 30 s without heartbeat",
     joins="yes",
     finished="log lines without payload",
-    remarks={"lanes": "it has no queues: a queue is here a part of the entrypoint's name"},
+    remarks={
+        "lanes": "it has no queues: a queue is here a part of the entrypoint's name",
+        "waiting": "max_concurrent_tasks 50, batch_size 25; its psycopg driver keeps the connection while it awaits a notice",
+    },
 )
 
 
