@@ -1,9 +1,10 @@
 """Celery 5.7 with Redis: jobs that no PostgreSQL holds, measured because many know its figures.
 
 Defaults: prefork with a process for each core, and no result backend, as in "First Steps with Celery". Best: no-op jobs per
-second on 2 cores: prefork 750; prefork, 128 messages fetched ahead, without gossip, mingle and heartbeat 930; threads in
-place of processes (8) 1120; `solo` 1200. By https://docs.celeryq.dev/en/stable/userguide/optimizing.html (prefetch limits)
-and https://docs.celeryq.dev/en/stable/userguide/concurrency/index.html. Told how many jobs to run at once, it takes threads.
+second on 2 cores: prefork with 2 processes 750 to 990; with 128 messages fetched ahead and without gossip, mingle and
+heartbeat 870 to 930, 4 processes so 980, threads in place of processes (8) 910 to 1120; `solo` so 1090 to 1200. By
+https://docs.celeryq.dev/en/stable/userguide/optimizing.html (prefetch limits) and
+https://docs.celeryq.dev/en/stable/userguide/concurrency/index.html. Told how many jobs to run at once, it takes threads.
 
 Redis writes to disk now and then only: what it has confirmed can be lost, and so can what a worker has fetched, since Celery
 acknowledges before a job runs. Nothing of a finished job is kept. An enqueue joins no transaction. Batches go through the
