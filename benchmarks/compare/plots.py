@@ -105,7 +105,7 @@ PLOTS: Mapping[str, Plot] = {
             _flat("loaded tables", "loaded"),
             _flat("held-back vacuum", "horizon"),
             _flat("10,000 queues", "lanes", "queues jobs/s"),
-            _flat("10,000 priorities", "lanes", "priorities jobs/s"),
+            _flat("10,000 priorities, or all", "lanes", "priorities jobs/s"),
         ),
     ),
     "waiting": Plot(

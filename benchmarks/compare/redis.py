@@ -37,6 +37,12 @@ def server() -> Iterator[str]:
             _end(process)
 
 
+def version() -> str:
+    """Of the server, and how little it writes."""
+    said = subprocess.run([_program(), "--version"], capture_output=True, text=True, check=True).stdout
+    return f"{said.split('v=')[-1].split()[0]} (no configuration file: snapshots at times, no append-only file)"
+
+
 def _program() -> str:
     if (found := shutil.which("redis-server")) is None and os.geteuid() == 0 and shutil.which("apt-get"):
         _apt_get("update")

@@ -117,6 +117,7 @@ def benches(
             described = describe(contestant, python)
             if contestant.redis:
                 url = url or stack.enter_context(redis.server())
+                results.machine["redis"] = redis.version()
         except (environments.Unavailable, Broken) as error:
             entry.dashes |= dict.fromkeys(scenarios, reason_of(error))
             click.echo(f"{contestant.name} takes no part: {error}", err=True)

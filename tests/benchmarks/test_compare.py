@@ -14,11 +14,12 @@ from benchmarks.compare import environments
 from benchmarks.compare import run as running
 from benchmarks.compare.bench import Bench, Scenario
 from benchmarks.compare.contestants import CONTESTANTS, Contestant
+from benchmarks.compare.drivers.tally import Tallied, Tally
 from benchmarks.compare.environments import Unavailable
 from benchmarks.compare.results import OWN, Outcome, Results
 from benchmarks.compare.scenarios import SCENARIOS
 from benchmarks.compare.sizes import QUICK
-from benchmarks.compare.stand import Broken
+from benchmarks.compare.stand import Broken, Running, Stand
 
 
 @pytest.fixture(autouse=True)
@@ -124,6 +125,23 @@ def test_a_part_that_is_refused_or_breaks_is_a_dash_of_its_own() -> None:
     assert outcome.notes == ("queues: – it has none", "entrypoints: – the worker has ended")  # noqa: RUF001
     with pytest.raises(Broken, match="it has none"):
         refusing.parts("lanes", {"queues": lambda: 1.0})
+
+
+def test_of_jobs_that_have_run_only_the_finished_ones_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tally = Tally(tmp_path)
+    for _ in range(10):
+        tally.ran()
+    (tmp_path / "log").touch()
+    running = Running([], Tallied(tmp_path), tmp_path / "log")
+    stand = Stand(CONTESTANTS[0], Path("python"), "", {"label": "one", "unfinished": None}, tmp_path)
+
+    monkeypatch.setattr(Stand, "unfinished", lambda _: 4)
+    assert stand.rate(running, 10, 0.05).jobs == 6
+    assert stand.rate(running, 10, 0.05, all_there_are=False).jobs == 10  # others lie there as well
+
+    monkeypatch.setattr(Stand, "unfinished", lambda _: 10)
+    with pytest.raises(Broken, match="not one of 10 jobs"):
+        stand.rate(running, 10, 0.05)
 
 
 def test_the_page_tells_what_each_library_promises_its_versions_and_its_configuration(server: str, tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ _ABOUT = About(
     finished="log lines without payload",
     remarks={
         "lanes": "it has no queues: a queue is here a part of the entrypoint's name",
-        "waiting": "max_concurrent_tasks 50, batch_size 25; its psycopg driver keeps the connection while it awaits a notice",
+        "waiting": "max_concurrent_tasks 50, batch_size up to 25; psycopg's driver keeps its connection until a notice",
     },
 )
 
