@@ -8,6 +8,7 @@ asyncpg: batch 10: 4,905, with uvloop 5,318; with uvloop, batch 100: 15,739, 250
 2,000: 17,319; batch 500 on asyncio's loop: 15,885, on a pool: 17,578, with the log unlogged: 17,236 (not taken: it
 would lose rows in a crash, as nobody else's do); several managers in one process, as its own tools/benchmark.py has them, each
 on its own connection: 2 of batch 500: 17,946, 3: 17,926, where one has 17,887; 5 of batch 100: 17,628, of batch 10: 6,814;
+with the server's synchronous_commit off: 18,480, where it is on 17,887;
 with `pgq autovac`: 15,548 to 17,363, without: 13,425 to 18,514.
 psycopg: batch 10: 4,133; with uvloop, batch 100: 11,882, 500: 14,001, 2,000: 13,355, 5,000: 11,323; 500 on asyncio's: 12,136;
 2 managers of batch 500: 16,937, where one has 14,244, which asyncpg's single one still exceeds.

@@ -7,7 +7,8 @@ docs/howto/basics/connector.md permits: in autocommit, and without the question 
 Tried on 2 cores, 100,000 jobs that do nothing, those run in the first 10 s, in jobs a second: defaults: 266; best's kind of
 pool, 1 at once: 397, 10 at once on 5 connections: 600, on 11: 684, 100 at once on 10: 345; 30 at once on its own pool of 31: 467.
 On a busier machine, each with one connection more: 5 at once: 182, 10: 203, 20: 157; on a quieter one: defaults 395 and 487,
-best's kind of pool, 1 at once: 695 and 709, 5: 970, 10: 1,000, 20: 912.
+best's kind of pool, 1 at once: 695 and 709, 5: 970, 10: 1,000, 20: 912;
+with the server's synchronous_commit off, 10: 929.
 Finished jobs are kept, as by default: a worker may also delete them (docs/howto/production/delete_finished_jobs.md).
 
 `slots` beyond the best's 10 share its 11 connections. Within a transaction, jobs are deferred on the application's
