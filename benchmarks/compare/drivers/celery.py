@@ -158,14 +158,14 @@ def _messages(dsn: str, load: Load, delay: int | None) -> list[_Message]:
         for number in range(math.lcm(load.entrypoints, load.queues, load.priorities)):
             options = {"queue": _queue(number, load.queues), "priority": number % load.priorities or None}
             tasks[number % load.entrypoints].apply_async((PAYLOAD,), countdown=delay, **options)
-            made.append(_taken_back(redis))
+            made.append(_taken_back(redis, str(options["queue"])))
         return made
 
 
-def _taken_back(redis: Redis) -> _Message:
-    """The only message of a database."""
-    key = next(redis.scan_iter(_type="list"))
-    text = redis.rpop(key)
+def _taken_back(redis: Redis, queue: str) -> _Message:
+    """The only message of a queue, in the list of whatever priority."""
+    lists = [queue.encode(), *(f"{queue}\x06\x16{step}".encode() for step in (3, 6, 9))]
+    key, text = next((name, found) for name in lists if (found := redis.rpop(name)))
     message = json.loads(text)
     ids = (message["headers"]["id"], message["properties"]["delivery_tag"])
     return _Message(key, text, tuple(own.encode() for own in ids))
