@@ -206,7 +206,7 @@ class CarefulClaims:
         brought: defaultdict[int, list[Claim]] = defaultdict(list)
         for n, _, _, *job in rows:
             if job[0] is not None:
-                brought[n].append(Claim(Job(*job[:12]), fence, job[12]))
+                brought[n].append(Claim(Job(*(*job[:-1], self._worker.worker_id)), fence, job[-1]))
         cut_off = sum(map(len, brought.values())) >= room.now
         for n, (allowed, token_in) in {row[0]: (row[1], row[2]) for row in rows}.items():
             lane, got = lanes[n], brought[n]

@@ -221,7 +221,8 @@ class PostgresClaimer:
         while room > 0 and (lanes := self._lanes.ready(now, room)):
             fence = next(_fences)
             rows = self._cursor.execute(self._sql["claim"], self._claim_params(lanes, room, fence)).fetchall()
-            got = [Claim(Job(*row[:12]), fence, row[12]) for row in rows]
+            mine = self._worker.worker_id
+            got = [Claim(Job(*(*row[:-1], mine)), fence, row[-1]) for row in rows]
             claims += got
             self._lanes.claimed([key for key, _ in lanes], (claim.job for claim in got), exhausted=len(got) < room)
             self._looks.worked(time.monotonic())

@@ -157,12 +157,14 @@ class LaneMemory:
 
     def advanced(self, jobs: Iterable[Job]) -> Sequence[Key]:
         """Takes over where a claim has come to in its lanes, and returns those."""
-        latest: dict[Key, Bound] = {}
+        latest: dict[Key, tuple[datetime, int]] = {}
         for job in jobs:
             key = (job.queue, job.entrypoint, job.priority)
-            latest[key] = max(latest.get(key, EARLIEST), Bound(job.execute_after, job.id))
-        for key, bound in latest.items():
-            self._bounds[key] = max(bound, self._bounds.get(key, EARLIEST))
+            place = (job.execute_after, job.id)
+            if place > latest.get(key, EARLIEST):
+                latest[key] = place
+        for key, last in latest.items():
+            self._bounds[key] = max(Bound(*last), self._bounds.get(key, EARLIEST))
         return list(latest)
 
     def claimed(self, lanes: Sequence[Key], jobs: Iterable[Job], *, exhausted: bool) -> None:

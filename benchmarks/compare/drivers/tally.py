@@ -1,4 +1,4 @@
-"""How a worker's processes tell, without any database, what they have run: a file each, which the scenarios read."""
+"""How a worker's processes tell, without any database, what they have run: a file per thread, which the scenarios read."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def stamped(length: int = 100) -> str:
 
 
 class Tally:
-    """Counts a process's jobs. Of its own in each process that was forked; safe from all threads.
+    """Counts jobs: for each thread of each process apart, since a lock would cost those that use many threads the most.
 
     Args:
         directory: where the files are.
@@ -28,32 +28,40 @@ class Tally:
 
     def __init__(self, directory: str | Path) -> None:
         self._directory = Path(directory)
-        self._process = 0
-        self._lock = threading.Lock()
+        self._own = threading.local()
 
     def ran(self, payload: str | bytes | None = None) -> None:
         """A job runs. Of a stamped payload it also notes how long the job has waited."""
         now = time.monotonic_ns()
-        with self._lock:
-            if self._process != os.getpid():
-                self._open(now)
-            self._count += 1
-            _COUNT.pack_into(self._counted, 0, self._count, self._first, now)
+        counter: _Counter | None = getattr(self._own, "counter", None)
+        if counter is None or counter.process != os.getpid():  # a thread that was forked has its parent's
+            counter = self._own.counter = _Counter(self._directory, now)
+        counter.count += 1
+        _COUNT.pack_into(counter.counted, 0, counter.count, counter.first, now)
         if payload:
-            self._note(payload if isinstance(payload, str) else payload.decode(), now)
+            counter.note(payload if isinstance(payload, str) else payload.decode(), now)
 
-    def _note(self, payload: str, now: int) -> None:
-        if payload.startswith(_STAMP):
-            os.write(self._waits, _WAIT.pack(now, now - int(payload[1:])))
 
-    def _open(self, now: int) -> None:
-        self._process = os.getpid()
-        self._count, self._first = 0, now
-        with (self._directory / f"{self._process}.count").open("w+b") as file:
+class _Counter:
+    """What one thread has run."""
+
+    def __init__(self, directory: Path, now: int) -> None:
+        self.process = os.getpid()
+        self.count, self.first = 0, now
+        name = f"{self.process}.{threading.get_ident()}"
+        # A thread may have the number of one that has ended.
+        with (directory / f"{name}.{now}.count").open("w+b") as file:
             file.truncate(_COUNT.size)
-            self._counted = mmap.mmap(file.fileno(), _COUNT.size)
-        waits = self._directory / f"{self._process}.waits"
-        self._waits = os.open(waits, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+            self.counted = mmap.mmap(file.fileno(), _COUNT.size)
+        self._path = directory / f"{name}.waits"
+        self._waits: int | None = None
+
+    def note(self, payload: str, now: int) -> None:
+        """Notes how long a job has waited, if its payload tells since when."""
+        if payload.startswith(_STAMP):
+            if self._waits is None:
+                self._waits = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+            os.write(self._waits, _WAIT.pack(now, now - int(payload[1:])))
 
 
 class Tallied:
@@ -68,7 +76,7 @@ class Tallied:
 
     def processes(self) -> set[int]:
         """Those that have run a job."""
-        return {int(file.stem) for file in self._directory.glob("*.count")}
+        return {int(file.name.partition(".")[0]) for file in self._directory.glob("*.count")}
 
     def span(self) -> tuple[float, float]:
         """When the first job began and when the latest did, in seconds of the monotonic clock."""

@@ -84,7 +84,7 @@ set status = 'running', attempt = attempt + 1, worker_id = %(worker_id)s, fence 
     dedupe_until = nullif(dedupe_until, 'started')
 where id = any(array(select id from picked))
 returning id, queue, entrypoint, payload, headers, priority, attempt, execute_after, created_at, claimed_at,
-          dedupe_key, worker_id, rescues
+          dedupe_key, rescues
 
 -- name: lock_limits
 -- Locks the limits of these entrypoints for a claim. Whoever finds one locked leaves that entrypoint to the other.
@@ -164,7 +164,7 @@ with moment as materialized (
         dedupe_until = nullif(dedupe_until, 'started')
     where id = any(array(select id from picked))
     returning id, queue, entrypoint, payload, headers, priority, attempt, execute_after, created_at, claimed_at,
-              dedupe_key, worker_id, rescues
+              dedupe_key, rescues
 ), took as materialized (
     select lane.n, lane.entrypoint, lane.tokens - count(picked.id) as tokens, lane.requests_per_second, lane.running_since,
            -- Where the clock was set back, the bucket fills from the new time on.
