@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +40,10 @@ class Stage:
         # Not named like the workers' connections, so that it is spared when those are cut.
         self.pgq = PgQueuer.from_dsn(f"{server.dsn}?application_name=producer", settings=Settings())
 
-    def enqueue(self, count: int, entrypoint: str = "work", **order: Any) -> list[int]:
+    def enqueue(self, count: int, entrypoint: str = "work", *, after: timedelta | None = None, **order: Any) -> list[int]:
         """Enqueues so many jobs, and takes them down; apps/orders.py tells what an order says."""
         payload = json.dumps(order)
-        ids = self.pgq.enqueue_many([NewJob(entrypoint=entrypoint, payload=payload)] * count)
+        ids = self.pgq.enqueue_many([NewJob(entrypoint=entrypoint, payload=payload, execute_after=after)] * count)
         self.ids.extend(ids)
         return list(ids)
 

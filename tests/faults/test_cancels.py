@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import timedelta
 from typing import Any
 
 from tests.faults.scale import SCALE
@@ -18,8 +19,9 @@ def test_cancels_race_with_claims(scene: Stage) -> None:
     ended: set[int] = set()
     asked_at: dict[int, float] = {}
     for number in range(SCALE.cancels // BATCH):
-        ids = scene.enqueue(BATCH, "listens")
-        time.sleep(number % 5 * 0.001)  # the claim comes about a millisecond later: before, meanwhile, after
+        # Claimed some two milliseconds later: the cancel comes before, meanwhile, or after.
+        ids = scene.enqueue(BATCH, "listens", after=timedelta(milliseconds=2))
+        time.sleep(number % 5 * 0.001)
         result = jobs.cancel(ids)
         assert sorted([*result.ended, *result.asked]) == sorted(ids)
         assert not result.unknown
