@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import click
 
-from benchmarks import claims, draining, fleet, idle, latency, limits, machine, processes, table
+from benchmarks import claims, draining, fleet, idle, latency, limits, machine, processes, pruning, table
 from benchmarks.extent import FULL, QUICK, Extent
 from benchmarks.readings import Reading, Scenario
 from benchmarks.servers import server
@@ -25,6 +25,7 @@ SCENARIOS: Mapping[str, Scenario] = {
     "fleet_looks": fleet.measure,
     "idle": idle.measure,
     "processes": processes.measure,
+    "pruning": pruning.measure,
 }
 
 

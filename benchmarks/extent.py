@@ -14,6 +14,7 @@ class Extent:
     claim_few: int = 1_000  # queued jobs of the small table
     claim_many: int = 1_000_000  # queued, and then as many deferred jobs of the large one
     entrypoint_jobs: int = 50_000
+    pruned_rows: int = 2_000_000
     limit_jobs: int = 2_000
     fleet_seconds: int = 10
     idle_seconds: int = 60  # what is asked once a minute is seen at its rate
@@ -26,6 +27,7 @@ QUICK = Extent(
     drain_jobs=20_000,
     claim_many=50_000,
     entrypoint_jobs=20_000,
+    pruned_rows=20_000,
     limit_jobs=300,
     fleet_seconds=2,
     idle_seconds=10,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import click
@@ -58,6 +59,7 @@ def _measure(
 ) -> None:
     contestants = [contestant for contestant in CONTESTANTS if contestant.name in peers or not peers]
     with ExitStack() as stack:
+        stack.enter_context(_interruptible())
         running = stack.enter_context(server(dsn, _SETTINGS))
         results = Results(machine=dict(machine.describe(running)), rounds=rounds)
         sizes = QUICK if quick else FULL
@@ -65,6 +67,18 @@ def _measure(
         results.write(written)
         save = lambda: results.write(written)  # noqa: E731
         Run(scenarios=scenarios, results=results, benches=there, fastest=not peers, save=save).measure()
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """A run that is told to end ends what it has started, also one that a shell has started in the background."""
+    signals = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.signal(number, signal.default_int_handler) for number in signals]
+    try:
+        yield
+    finally:
+        for number, handler in zip(signals, before, strict=True):
+            signal.signal(number, handler)
 
 
 def _draw(written: Path) -> None:
