@@ -24,7 +24,8 @@ class Pipe(Protocol):
 class Child:
     """The measuring side's end of the pipe to a process."""
 
-    def __init__(self, pipe: Connection[Any, Any]) -> None:
+    def __init__(self, pipe: Connection[Any, Any], pid: int) -> None:
+        self.pid = pid
         self._pipe = pipe
 
     def tell(self, message: Any) -> None:
@@ -50,7 +51,7 @@ def child(target: Callable[..., None], *arguments: Any) -> Iterator[Child]:
     process.start()
     theirs.close()
     try:
-        yield Child(ours)
+        yield Child(ours, process.pid or 0)
     finally:
         ours.close()
         process.join(_GOODBYE)
