@@ -75,7 +75,8 @@ class LaneMemory:
         # Below its bound a lane holds nothing: it spares the claim the dead entries of an index not yet vacuumed.
         self._bounds: dict[Key, Bound] = {}
         self._worked: dict[Key, None] = {}  # claimed from since they were looked at
-        self._reach = 0  # how many lanes the last claim needed
+        self._reach = 0  # how many lanes the last claim needed,
+        self._vain = 0  # and how many of them brought nothing: others had emptied them
 
     def looked(self, found: Iterable[Found], now: float) -> None:
         """Takes over what a full look has found; it replaces every earlier belief."""
@@ -127,7 +128,7 @@ class LaneMemory:
             room: for how many jobs; no more lanes are returned than they will probably come from. None: all.
         """
         self._ripen(now)
-        most = None if room is None else min(room, 2 * self._reach + _LEAST_LANES, _MOST_LANES)
+        most = None if room is None else min(room + 2 * self._vain, 2 * self._reach + _LEAST_LANES, _MOST_LANES)
         return [(key, self._bounds.get(key, EARLIEST)) for key in islice(self._ready.keys(), most)]
 
     def keys(self, now: float) -> Iterable[Key]:
@@ -184,6 +185,7 @@ class LaneMemory:
         if not exhausted:
             self._ready.turn(lanes[reached])
         self._reach = reached + 1
+        self._vain = len(lanes[: self._reach]) - len(brought)
 
     def worked(self) -> Sequence[tuple[Key, Bound]]:
         """Some of the lanes that were claimed from since they were looked at: those to be asked next what they hold."""

@@ -8,6 +8,7 @@ from datetime import timedelta
 import psycopg
 import pytest
 
+from benchmarks.counting import recorded_statements
 from pgq_sync import NewJob, PgQueuer
 from pgq_sync.models import Room
 from pgq_sync.storage.claimer import PostgresClaimer
@@ -73,6 +74,16 @@ def test_lanes_that_others_have_emptied_are_no_reason_to_leave_the_rest(pgq: PgQ
         other.claimer.claim(Room(0), thorough=True)
         one.settle(one.claim(195))
         assert len(other.claim(10, thorough=False)) == 5
+
+
+def test_lanes_that_others_have_emptied_cost_one_free_slot_hardly_a_statement_more(pgq: PgQueuer) -> None:
+    pgq.enqueue_many((NewJob(entrypoint="work", queue=f"queue {n}") for n in range(200)), notify=False)
+    with hand(pgq.store, "work") as one, hand(pgq.store, "work") as other:
+        other.claimer.claim(Room(0), thorough=True)
+        one.settle(one.claim(195))
+        with recorded_statements() as sent:
+            assert len(other.claim(1, thorough=False)) == 1
+    assert sent.count("claim") < 10, sent
 
 
 def test_a_batch_that_is_committed_late_is_claimed_as_soon_as_it_is_told_of(pgq: PgQueuer, dsn: str) -> None:
