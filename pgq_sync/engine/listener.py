@@ -206,6 +206,7 @@ class Listener:
                 claimer.wait(for_room=room.ahead <= 0, until=self._recover_again)
 
     def _room(self) -> Room:
+        self._throttled = True  # before asking: what is written meanwhile must end the next wait
         self._throttled = self._completer.overloaded
         if self._throttled:
             return Room(0)

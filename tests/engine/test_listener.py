@@ -6,13 +6,16 @@ import dataclasses
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from pgq_sync import Job, NewJob, PgQueuer, QueueExecutionMode, Worker
 from pgq_sync.engine import slots
-from pgq_sync.models import Claimed, Room
+from pgq_sync.engine.completer import Completer
+from pgq_sync.engine.listener import Listener
+from pgq_sync.models import Claimed, Room, Settled
 from pgq_sync.storage.claiming import Claimer
 from tests.waiting import PATIENCE, wait_until
 
@@ -86,6 +89,42 @@ def test_a_limit_that_has_no_room_for_weeks_is_waited_for(either: PgQueuer) -> N
             finish.release()
         wait_until(lambda: either.jobs.count().get(("long", "succeeded")) == 3)
     assert either.jobs.count() == {("seldom", "succeeded"): 1, ("seldom", "queued"): 1, ("long", "succeeded"): 3}
+
+
+def test_a_worker_goes_on_whose_outcomes_are_written_just_when_it_finds_that_there_are_too_many(
+    pgq: PgQueuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran, woken, asked, written = (threading.Event() for _ in range(4))
+    wake, settle, on_written = Listener.wake, Completer._settle, Listener.written
+
+    def free(listener: Listener) -> None:
+        wake(listener)
+        if ran.is_set():
+            woken.set()
+
+    def held(completer: Completer, *batch: Any, **options: Any) -> Settled:
+        assert asked.wait(PATIENCE)
+        return settle(completer, *batch, **options)
+
+    def told(listener: Listener, settlements: Any) -> None:
+        on_written(listener, settlements)
+        written.set()
+
+    def overloaded(completer: Completer) -> bool:
+        if not woken.is_set() or asked.is_set():
+            return False
+        asked.set()
+        assert written.wait(PATIENCE)
+        return True
+
+    monkeypatch.setattr(Listener, "wake", free)
+    monkeypatch.setattr(Listener, "written", told)
+    monkeypatch.setattr(Completer, "_settle", held)
+    monkeypatch.setattr(Completer, "overloaded", property(overloaded))
+    pgq.entrypoint("work")(lambda job: ran.set())
+    pgq.enqueue_many(NewJob(entrypoint="work") for _ in range(2))
+    with pgq.worker(concurrency=1, batch_size=1, poll_interval=timedelta(hours=1)):
+        wait_until(lambda: pgq.jobs.count() == {("work", "succeeded"): 2})
 
 
 def test_a_worker_that_stops_right_after_a_claim_in_doubt_is_left_to_be_looked_after(
