@@ -59,6 +59,17 @@ def test_a_job_whose_workers_have_died_twice_is_claimed_for_a_place_of_its_own_a
     assert {claim.rescues for each in claims for claim in each} == {times}
 
 
+@pytest.mark.parametrize("status", ["released", "retried"])
+def test_a_suspect_that_is_put_back_is_found_as_soon_as_it_is_told_of(timed: Timed, status: str) -> None:
+    (suspect,) = rescued(timed, 2, "work")
+    with hand(timed.store, "work") as one, hand(timed.store, "work") as other:
+        claims = one.claim(ALONE)
+        assert other.claim(ALONE) == []
+        one.settle(claims, status)
+        other.claimer.wait()
+        assert ids(other.claim(ALONE, thorough=False)) == [suspect]
+
+
 def test_jobs_in_quarantine_do_not_keep_the_others_of_their_entrypoint_waiting(timed: Timed) -> None:
     (suspect,) = rescued(timed, 2, "work")
     others = [timed.producer.enqueue("work") for _ in range(20)]

@@ -60,23 +60,29 @@ with outcome as (
             else coalesce(job.errors, '[]') || outcome.error::jsonb end
     from outcome
     where job.id = any(array(select id from mine)) and outcome.id = job.id
-    returning job.id, job.queue, job.entrypoint, job.priority, job.status, job.execute_after
+    returning job.id, job.queue, job.entrypoint, job.priority, job.status, job.execute_after, job.rescues
+), due as (
+    select * from changed
+    where status = 'queued' and execute_after <= coalesce(%(now)s::timestamptz, statement_timestamp()) + interval '60 seconds'
 ), told as (
     select {announce}(max(id), count(*), array_agg(queue), array_agg(entrypoint), array_agg(priority), array_agg(execute_after),
                       %(now)s::timestamptz)
     from (
         select max(id) as id, queue, entrypoint, priority, min(execute_after) as execute_after
-        from changed
-        where status = 'queued' and execute_after <= coalesce(%(now)s::timestamptz, statement_timestamp()) + interval '60 seconds'
-        group by queue, entrypoint, priority
+        from due where rescues < 2 group by queue, entrypoint, priority
     ) as lane
     having count(*) > 0
+), suspected as (
+    -- What is in quarantine, no claim of a lane would find: everybody looks everywhere.
+    select pg_notify({channel}(), json_build_array(max(id), count(*))::text) from due where rescues >= 2 having count(*) > 0
 ), held as (
     select {announce_ended}('ended', array_agg(distinct job_id)) from {watch}
     where job_id = any(array(select id from changed where status = 'held'))
     having count(*) > 0
 )
-select changed.id from changed, (select count(*) from told) as announced, (select count(*) from held) as also_announced
+select changed.id
+from changed, (select count(*) from told) as announced, (select count(*) from suspected) as also_announced,
+     (select count(*) from held) as announced_to_watchers
 
 -- name: still_running
 -- Which of these jobs this worker still holds under the given fences: locked by somebody when a write skipped them.

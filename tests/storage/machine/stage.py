@@ -24,6 +24,7 @@ from tests.storage.machine.rows import Row, differences
 from tests.storage.machine.worlds import POLL_INTERVAL, Seat, World
 
 LIVENESS_LIMIT = timedelta(seconds=15)
+TOLD = timedelta(seconds=60)  # what is put back and due within this is announced
 ENTRYPOINTS = ("a", "b", "c")
 QUEUES = ("default", "mail")
 WORKERS: tuple[tuple[tuple[str, ...] | None, tuple[str, ...], dict[str, Limit]], ...] = (
@@ -173,6 +174,8 @@ class Stage:
         settled = self.store.settle(worker_id, settlements, again=again)
         waiting = self.jobs.settle(worker_id, settlements, settled, again)
         self.announce([row for row in waiting if row.execute_after <= self.clock.now + POLL_INTERVAL])
+        if any(row.quarantined and row.execute_after <= self.clock.now + TOLD for row in waiting):
+            self.announce_everything()
         self.end(worker_id, [each.claim for each in settlements])
 
     def complete(self, settlement: Settlement) -> bool:
