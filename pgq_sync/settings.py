@@ -54,7 +54,7 @@ class Settings:
     batch_size: int | None = _setting(None, "The most jobs to claim at once; None adapts it to how long jobs take.")
     poll_interval: timedelta = _setting(
         timedelta(seconds=5),
-        "How often an idle worker looks without having been notified; over 5 s, deferred jobs may start late.",
+        "How often an idle worker looks without having been notified; over a minute, deferred jobs may start late.",
     )
     shutdown_timeout: timedelta = _setting(timedelta(seconds=30), "How long a stopping worker waits for running jobs.")
     max_stuck: int = _setting(5, "How many stuck threads a worker replaces before it gives up.")
