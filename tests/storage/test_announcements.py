@@ -147,3 +147,22 @@ def test_a_lane_of_a_batch_is_announced_by_its_first_job(pgq: PgQueuer, listener
 
     ((lane,),) = [parse(message).lanes or [] for message in listener.heard()]
     assert (lane.entrypoint, lane.delay) == ("mixed", 0)
+
+
+def test_what_a_trigger_of_somebody_elses_enqueues_in_the_course_of_an_enqueue_is_announced_too(
+    pgq: PgQueuer, dsn: str, listener: Ear
+) -> None:
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("""
+            create function follow() returns trigger language plpgsql as $$
+            begin
+                if new.entrypoint = 'first' then perform pgq_enqueue('second'); end if;
+                return null;
+            end $$
+        """)
+        connection.execute("create trigger follow after insert on pgq_job for each row execute function follow()")
+
+    pgq.enqueue("first")
+    assert sorted(_announced(listener), key=str) == [(1, {"first"}), (1, {"second"})]
+    pgq.enqueue_many([NewJob(entrypoint="first"), NewJob(entrypoint="other")])
+    assert {name for _, names in _announced(listener) for name in names} == {"first", "other", "second"}

@@ -245,10 +245,10 @@ begin
 end
 $announce_insert$;
 
--- Spared by statements that have told the workers themselves.
+-- Spared by statements that have told the workers themselves; not what some other trigger inserts in the course of one.
 create trigger {job_announce} after insert on {job}
     referencing new table as added for each statement
-    when (statement_timestamp()::text is distinct from current_setting('pgq_sync.told', true))
+    when (pg_trigger_depth() > 0 or statement_timestamp()::text is distinct from current_setting('pgq_sync.told', true))
     execute function {announce_insert}();
 
 -- Enqueues a batch under dedupe keys; everything else about a job is as in a plain INSERT into the table.
