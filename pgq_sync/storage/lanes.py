@@ -39,6 +39,11 @@ class Bound(NamedTuple):
 EARLIEST = Bound(datetime(1, 1, 2, tzinfo=timezone.utc))
 
 
+def _sendable(bound: Bound) -> Bound:
+    """`bound`, or a lower one: until 1972 zones had odd seconds to UTC, which JSON's times are written without."""
+    return bound if bound.execute_after.year > 1972 else EARLIEST
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """A non-empty lane as a look saw it."""
@@ -101,7 +106,7 @@ class LaneMemory:
     def _saw(self, lane: Found, now: float) -> None:
         if not self._serves(*lane.key[:2]):
             return
-        self._bounds[lane.key] = lane.first
+        self._bounds[lane.key] = _sendable(lane.first)
         if lane.due_in <= 0:
             self._ready.add(lane.key)
         else:
@@ -165,7 +170,7 @@ class LaneMemory:
             if place > latest.get(key, EARLIEST):
                 latest[key] = place
         for key, last in latest.items():
-            self._bounds[key] = max(Bound(*last), self._bounds.get(key, EARLIEST))
+            self._bounds[key] = max(_sendable(Bound(*last)), self._bounds.get(key, EARLIEST))
         return list(latest)
 
     def claimed(self, lanes: Sequence[Key], jobs: Iterable[Job], *, exhausted: bool) -> None:

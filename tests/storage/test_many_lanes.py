@@ -9,10 +9,10 @@ import psycopg
 import pytest
 
 from benchmarks.counting import recorded_statements
-from pgq_sync import NewJob, PgQueuer
+from pgq_sync import NewJob, PgQueuer, Settings
 from pgq_sync.models import Claim, Room
 from pgq_sync.storage.claimer import PostgresClaimer
-from tests.storage.support import Hand, hand
+from tests.storage.support import Hand, hand, query
 from tests.waiting import wait_until
 
 LANES = 1_500
@@ -116,6 +116,17 @@ def test_a_batch_that_is_committed_late_and_in_silence_is_found_by_a_full_look(p
         late.commit()
         assert one.claim(1, thorough=False) == []
         assert [claim.job.id for claim in one.claim(1)] == [first]
+
+
+def test_a_job_of_long_ago_is_claimed_whatever_time_zone_a_session_has_behind_a_pooler(
+    dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("claimer", "connections"):
+        monkeypatch.setattr(f"pgq_sync.storage.{module}.pooled", lambda connection: True)
+    there = psycopg.conninfo.make_conninfo(dsn, options="-c timezone=Europe/Berlin")
+    with PgQueuer.from_dsn(there, settings=Settings()) as pgq, hand(pgq.store, "work") as one:
+        query(dsn, "insert into pgq_job (entrypoint, execute_after) values ('work', '1800-01-01') returning id")
+        assert len(one.claim()) == 1
 
 
 def test_what_a_lane_holds_next_is_found_without_a_full_look(pgq: PgQueuer, monkeypatch: pytest.MonkeyPatch) -> None:
