@@ -166,3 +166,13 @@ def test_what_a_trigger_of_somebody_elses_enqueues_in_the_course_of_an_enqueue_i
     assert sorted(_announced(listener), key=str) == [(1, {"first"}), (1, {"second"})]
     pgq.enqueue_many([NewJob(entrypoint="first"), NewJob(entrypoint="other")])
     assert {name for _, names in _announced(listener) for name in names} == {"first", "other", "second"}
+
+
+def test_no_announced_delay_is_shorter_than_the_job_has_to_wait(pgq: PgQueuer, dsn: str, listener: Ear) -> None:
+    jobs = [NewJob(entrypoint="work", execute_after=timedelta(seconds=30.0004))]
+    pgq.enqueue(jobs[0].entrypoint, execute_after=jobs[0].execute_after)
+    pgq.enqueue_many(jobs * 2)
+    query(dsn, "insert into pgq_job (entrypoint, execute_after) values ('work', statement_timestamp() + '30.0004 s')")
+
+    lanes = [lane for message in listener.heard() for lane in parse(message).lanes or []]
+    assert [lane.delay for lane in lanes] == [30.001] * 3

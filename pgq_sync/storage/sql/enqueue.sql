@@ -16,7 +16,7 @@ values (
 on conflict (dedupe_key) where dedupe_key is not null and dedupe_until is not null do nothing
 returning id, case when %(notify)s::boolean and execute_after <= created_at + interval '60 seconds' then
     pg_notify({channel}(), json_build_array(id, 1, json_build_array(json_build_array(
-        queue, entrypoint, priority, round(extract(epoch from execute_after - created_at)::numeric, 3),
+        queue, entrypoint, priority, round(extract(epoch from execute_after - created_at)::numeric + 0.000499, 3),
         extract(epoch from execute_after))))::text)::text end
 
 -- name: enqueue_batch

@@ -170,8 +170,8 @@ create function {channel}() returns text language sql immutable as $channel$ sel
 
 -- Tells listening workers which lanes became ready, or will within a minute. A message reads
 -- [number, count, [[queue, entrypoint, priority, delay, earliest], ...]]: the number picks the worker that looks
--- first, the delay says in how many seconds the lane is due, the earliest is the execute_after (Unix time) from which
--- on there is something in it. Where the lanes would not fit (8,000 bytes are an error in the caller's transaction)
+-- first, the delay says in how many seconds the lane is due (rounded up: who claims too early gets nothing), the earliest
+-- is the execute_after (Unix time) from which on there is something in it. Where the lanes would not fit (8,000 bytes are an error in the caller's transaction)
 -- they are left out, which means "everything". `now` is the clock that the due times are by, null the database's own.
 create function {announce}(
     number bigint, count bigint, queues text[], entrypoints text[], priorities smallint[], due timestamptz[],
@@ -182,7 +182,7 @@ declare
 begin
     select json_build_array(number, count, json_agg(json_build_array(
                queue, entrypoint, priority,
-               round(greatest(extract(epoch from earliest - coalesce(now, statement_timestamp())), 0)::numeric, 3),
+               round(greatest(extract(epoch from earliest - coalesce(now, statement_timestamp())), 0)::numeric + 0.000499, 3),
                extract(epoch from earliest))))::text
     into message
     from unnest(queues, entrypoints, priorities, due) as lane(queue, entrypoint, priority, earliest);
@@ -229,7 +229,7 @@ begin
         -- What {announce} would write, at a third of the time: every single enqueue waits for this.
         perform pg_notify({channel_literal}, json_build_array(lane.last_id, lane.number, json_build_array(json_build_array(
             lane.queue, lane.entrypoint, lane.priority,
-            round(greatest(extract(epoch from lane.due - lane.now), 0)::numeric, 3),
+            round(greatest(extract(epoch from lane.due - lane.now), 0)::numeric + 0.000499, 3),
             extract(epoch from lane.due))))::text);
         return null;
     end if;
