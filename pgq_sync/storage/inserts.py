@@ -17,6 +17,8 @@ from pgq_sync.storage.names import Names
 from pgq_sync.storage.statements import statements
 from pgq_sync.storage.store import Clock
 
+MOST_BYTES = 100_000_000  # of payloads in one statement, as twice so many digits: a message of a gigabyte ends the connection
+
 
 class PostgresIntake:
     """Enqueues on one session."""
@@ -32,6 +34,10 @@ class PostgresIntake:
             return [rows[0][0]]
         if any(job.dedupe_key is not None for job in jobs):
             return self._add_keyed(jobs, on_conflict, common)
+        if len(jobs) > 1 and sum(len(job.payload or b"") for job in jobs) > MOST_BYTES:
+            with self.atomic():
+                halves = jobs[: len(jobs) // 2], jobs[len(jobs) // 2 :]
+                return [job_id for half in halves for job_id in self.add(half, on_conflict=on_conflict, notify=notify)]
         return [row[0] for row in self._session.run(self._sql["enqueue_batch"], common | _many(jobs) | _lanes(jobs))]
 
     def atomic(self) -> AbstractContextManager[None]:

@@ -10,6 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.counting import recorded_statements
+from pgq_sync import NewJob, PgQueuer
 from pgq_sync.storage.arrays import blobs, booleans, floats, integers, texts
 
 NASTY = [
@@ -108,3 +110,19 @@ def test_numbers_and_booleans(
     assert read(reading, "bigint", integers(whole)) == whole
     assert read(reading, "float8", floats(reals)) == reals
     assert read(reading, "boolean", booleans(answers)) == answers
+
+
+@pytest.mark.parametrize("autocommit", [True, False])
+def test_a_batch_of_large_payloads_takes_several_statements_and_is_kept_as_one(
+    pgq: PgQueuer, dsn: str, monkeypatch: pytest.MonkeyPatch, autocommit: bool
+) -> None:
+    monkeypatch.setattr("pgq_sync.storage.inserts.MOST_BYTES", 1_000)
+    payloads = [bytes([number]) * 100 for number in range(50)]
+    with psycopg.connect(dsn, autocommit=autocommit) as connection, recorded_statements() as sent:
+        ids = pgq.on(connection).enqueue_many(NewJob(entrypoint="work", payload=payload) for payload in payloads)
+        jobs = connection.execute("select count(*) from pgq_job").fetchone()
+        connection.rollback()
+    assert sent.count("enqueue_batch") == 8
+    assert (len(ids), jobs) == (50, (50,))
+    records = [pgq.jobs.get(job_id) for job_id in ids]
+    assert [record and record.payload for record in records] == (payloads if autocommit else [None] * 50)
