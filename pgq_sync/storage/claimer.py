@@ -224,8 +224,8 @@ class PostgresClaimer:
             mine = self._worker.worker_id
             got = [Claim(Job(*(*row[:-1], mine)), fence, row[-1]) for row in rows]
             claims += got
-            self._lanes.claimed([key for key, _ in lanes], (claim.job for claim in got), exhausted=len(got) < room)
-            self._looks.worked(time.monotonic())
+            deferred = self._lanes.claimed([key for key, _ in lanes], (claim.job for claim in got), exhausted=len(got) < room)
+            self._looks.worked(time.monotonic(), deferred=deferred)
             room -= len(got)
 
     def wait(self, *, for_room: bool = False, until: float = math.inf) -> None:
@@ -249,7 +249,10 @@ class PostgresClaimer:
         if thorough or now >= self._looks.full:
             self._look()
         elif self._looks.brief is not None and now >= self._looks.brief:
-            self._peek(now)
+            self._peek(self._lanes.worked())
+            self._looks.brief = now if self._lanes.to_ask else None
+        elif self._looks.soon is not None and now >= self._looks.soon:
+            self._peek(self._lanes.deferred())
         else:
             return now
         return time.monotonic()
@@ -269,14 +272,13 @@ class PostgresClaimer:
         if self.hears and now >= self._next_probe and not self._echo():
             raise StoreUnavailable("the connection brings no notifications any more")
 
-    def _peek(self, now: float) -> None:
-        """Finds out what the lanes that were worked in hold next: when that will be due, nothing else would tell."""
-        lanes = self._lanes.worked()
+    def _peek(self, lanes: Sequence[tuple[Key, Bound]]) -> None:
+        """Finds out what lanes that were worked in hold next: when that will be due, nothing else would tell."""
+        self._looks.soon = None
         params = {"lanes": _named(lanes), "now": self._clock()}
         rows = self._cursor.execute(self._sql["peek"], params).fetchall() if lanes else []
         found = [_found(row) for row in rows if not self._paused.holds(*row[:2])]
         self._lanes.peeked([key for key, _ in lanes], found, time.monotonic())
-        self._looks.brief = now if self._lanes.to_ask else None
 
     def _echo(self) -> bool:
         """Whether a notification to itself arrives: a connection may be open, and answer, and yet bring none."""

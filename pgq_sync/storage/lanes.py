@@ -80,6 +80,7 @@ class LaneMemory:
         # Below its bound a lane holds nothing: it spares the claim the dead entries of an index not yet vacuumed.
         self._bounds: dict[Key, Bound] = {}
         self._worked: dict[Key, None] = {}  # claimed from since they were looked at
+        self._timed: set[Key] = set()  # lanes of deferred jobs, of which only the first one's time is known
         self._reach = 0  # how many lanes the last claim needed,
         self._vain = 0  # and how many of them brought nothing: others had emptied them
 
@@ -90,6 +91,7 @@ class LaneMemory:
         self._due.clear()
         self._dues.clear()
         self._worked.clear()
+        self._timed.clear()
         kept = list(found)
         self._ready.keep({lane.key for lane in kept if lane.due_in <= 0})
         for lane in kept:
@@ -97,10 +99,13 @@ class LaneMemory:
 
     def peeked(self, asked: Iterable[Key], found: Iterable[Found], now: float) -> None:
         """Takes over what was found in the lanes that were asked for; in the others of them there is nothing."""
+        there = {lane.key: lane for lane in found}
         for key in asked:
             self._ready.remove(key)
             self._due.pop(key, None)
-        for lane in found:
+            if key not in there:
+                self._timed.discard(key)
+        for lane in there.values():
             self._saw(lane, now)
 
     def _saw(self, lane: Found, now: float) -> None:
@@ -111,6 +116,7 @@ class LaneMemory:
             self._ready.add(lane.key)
         else:
             self._expect(lane.key, now + lane.due_in)
+            self._timed.add(lane.key)
 
     def notified(self, lane: LaneNotice, due: float) -> None:
         """Takes over what a notification says of a lane: that there will be something in it at `due`."""
@@ -118,6 +124,8 @@ class LaneMemory:
             key = (lane.queue, lane.entrypoint, lane.priority)
             if due < self._due.get(key, math.inf):
                 self._expect(key, due)
+            if lane.delay:
+                self._timed.add(key)
             if key in self._bounds:
                 self._bounds[key] = min(self._bounds[key], Bound(lane.earliest - _ROUNDED))
 
@@ -173,8 +181,8 @@ class LaneMemory:
             self._bounds[key] = max(_sendable(Bound(*last)), self._bounds.get(key, EARLIEST))
         return list(latest)
 
-    def claimed(self, lanes: Sequence[Key], jobs: Iterable[Job], *, exhausted: bool) -> None:
-        """Takes over what a claim brought.
+    def claimed(self, lanes: Sequence[Key], jobs: Iterable[Job], *, exhausted: bool) -> bool:
+        """Takes over what a claim brought, and tells whether there were lanes of deferred jobs among those that it emptied.
 
         Args:
             lanes: those that it named, in their order.
@@ -191,12 +199,18 @@ class LaneMemory:
             self._ready.turn(lanes[reached])
         self._reach = reached + 1
         self._vain = len(lanes[: self._reach]) - len(brought)
+        return not self._timed.isdisjoint(lanes[:reached])
 
     def worked(self) -> Sequence[tuple[Key, Bound]]:
         """Some of the lanes that were claimed from since they were looked at: those to be asked next what they hold."""
         chosen = list(islice(self._worked, _MOST_LANES))
         for key in chosen:
             del self._worked[key]
+        return [(key, self._bounds.get(key, EARLIEST)) for key in chosen]
+
+    def deferred(self) -> Sequence[tuple[Key, Bound]]:
+        """Those of them in which the next job may be due before they are asked."""
+        chosen = islice((key for key in self._worked if key in self._timed), _MOST_LANES)
         return [(key, self._bounds.get(key, EARLIEST)) for key in chosen]
 
     @property

@@ -7,7 +7,8 @@ monotonic clock.
 
 from __future__ import annotations
 
-BUSY_LOOK = 1.0  # seconds until a look while there is work
+BUSY_LOOK = 1.0  # seconds until a look while there is work,
+SOON_LOOK = 0.02  # and into lanes of deferred jobs, where the next one may be due
 _SHARE = 0.01  # of a core's time, for the looks of an idle worker,
 _BUSY_SHARE = 0.05  # of one that has limited jobs, or hears no notifications
 _CALLED_SHARE = 0.2  # and at most, when notifications call for them
@@ -28,20 +29,23 @@ class Looks:
         self._last = 0.0  # when the last full one ended
         self._cost = 0.0  # its seconds
         self.full = 0.0  # when the next full one is due
-        self.brief: float | None = None  # when the next one is due into the lanes that were worked in
+        self.brief: float | None = None  # when the next one is due into the lanes that were worked in,
+        self.soon: float | None = None  # and before that into those of deferred jobs
 
     def next(self) -> float:
         """When the next one is due."""
-        return self.full if self.brief is None else min(self.full, self.brief)
+        return min(each for each in (self.full, self.brief, self.soon) if each is not None)
 
     def looked(self, ended: float, cost: float) -> None:
         """A full one was made, which has taken the server so many seconds."""
-        self._last, self._cost, self.brief = ended, cost if cost > CHEAP else 0.0, None
+        self._last, self._cost, self.brief, self.soon = ended, cost if cost > CHEAP else 0.0, None, None
         share = _SHARE if self.hears else _BUSY_SHARE
         self.full = ended + max(self._poll_interval, min(self._cost / share, RAREST))
 
-    def worked(self, now: float) -> None:
-        """Jobs were claimed: what their lanes hold next is to be found out soon."""
+    def worked(self, now: float, *, deferred: bool = False) -> None:
+        """Jobs were claimed: what their lanes hold next is to be found out soon; at once, nearly, if there were deferred ones."""
+        if deferred and self.soon is None:
+            self.soon = now + SOON_LOOK
         if not self.hears:
             self.worked_carefully(now)
         elif self.brief is None:

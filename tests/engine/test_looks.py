@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pgq_sync.storage.looks import BUSY_LOOK, CHEAP, RAREST, Looks
+from pgq_sync.storage.looks import BUSY_LOOK, CHEAP, RAREST, SOON_LOOK, Looks
 
 POLL = 5.0
 LITTLE = CHEAP / 2
@@ -34,6 +34,14 @@ def test_lanes_that_were_worked_in_are_asked_soon_and_only_they() -> None:
     busy.worked(101.0)
     busy.worked(101.5)
     assert (busy.brief, busy.full) == (101 + BUSY_LOOK, 100 + POLL)
+
+
+def test_lanes_of_deferred_jobs_are_asked_at_once_nearly_and_again_with_the_others() -> None:
+    busy = looks()
+    busy.worked(101.0, deferred=True)
+    assert (busy.next(), busy.soon, busy.brief) == (101 + SOON_LOOK, 101 + SOON_LOOK, 101 + BUSY_LOOK)
+    busy.looked(102.0, LITTLE)
+    assert busy.soon is None
 
 
 def test_who_hears_nothing_has_to_look_everywhere() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import closing
 from datetime import timedelta
 
@@ -138,3 +139,22 @@ def test_what_a_lane_holds_next_is_found_without_a_full_look(pgq: PgQueuer, monk
         assert claimer(one)._lanes.next_due() is None
         assert one.claim(10, thorough=False) == []
         assert claimer(one)._lanes.next_due() is not None
+
+
+def test_deferred_jobs_of_one_lane_are_claimed_one_after_the_other_when_they_are_due(
+    pgq: PgQueuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pgq_sync.storage.looks.BUSY_LOOK", 3600.0)
+    delays = [timedelta(milliseconds=150 * n) for n in range(1, 4)]
+    ids: list[int] = []
+    with hand(pgq.store, "work") as one:
+        one.claimer.claim(Room(0), thorough=True)
+        ids += [pgq.enqueue("work", execute_after=delay) for delay in delays]
+        ids += pgq.enqueue_many(NewJob(entrypoint="work", execute_after=timedelta(seconds=1) + delay) for delay in delays)
+        claims: list[Claim] = []
+        deadline = time.monotonic() + 30
+        while len(claims) < len(ids) and time.monotonic() < deadline:
+            one.claimer.arm()
+            claims += one.claim(10, thorough=False)
+            one.claimer.wait(until=min(deadline, time.monotonic() + 5))
+    assert [claim.job.id for claim in claims] == ids
