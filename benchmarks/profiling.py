@@ -23,7 +23,8 @@ from benchmarks.draining import work
 from benchmarks.servers import checkpoint, database, load, server
 
 _SETTINGS = {
-    "shared_preload_libraries": "pg_stat_statements,auto_explain",
+    "shared_preload_libraries": "pg_stat_statements",
+    "session_preload_libraries": "auto_explain",
     "pg_stat_statements.track_utility": "off",
     "auto_explain.log_analyze": "on",
     "auto_explain.log_buffers": "on",
@@ -92,7 +93,8 @@ def _summary(raw: Path) -> Iterator[str]:
     total = sum(count for _, count in samples) or 1
     threads, lines = Counter[str](), Counter[str]()
     for stack, count in samples:
-        threads["slots" if "ThreadPool" in stack[0] else stack[0]] += count
+        thread = stack[0].rpartition(": ")[2]
+        threads["pgq-slot, all" if thread.startswith("pgq-slot") else thread] += count
         lines[stack[-1]] += count
     yield "\nThe worker: share of the interpreter's time by thread, and by line"
     yield from _shares(threads.most_common(5), total)
