@@ -258,7 +258,8 @@ class PostgresStore:
         seconds = None if retention is None else retention.total_seconds()
         with self._translated, self._connections.session() as session:
             if retention is not None:
-                progress.sweep(session, self._sql, self._clock())
+                progress.sweep(session, self._sql)
+                session.run(self._sql["sweep_watches"], {"now": self._clock()})
             session.run(self._sql["maintain"], {"now": self._clock(), "retention": seconds})
 
     @contextmanager

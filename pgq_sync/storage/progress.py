@@ -27,9 +27,9 @@ def write(
     return {row[0] for row in session.run(sql["report_progress"], params)}
 
 
-def sweep(session: Session, sql: Mapping[str, str], now: datetime | None) -> None:
-    """Forgets the progress of finished jobs, and what watchers left behind."""
-    while session.run(sql["sweep"], {"now": now}):
+def sweep(session: Session, sql: Mapping[str, str]) -> None:
+    """Forgets the progress of finished jobs."""
+    while session.run(sql["sweep_progress"]):
         pass
 
 

@@ -29,20 +29,12 @@ select job_id from known where job_id not in (select job_id from free)
 -- How far these running jobs are.
 select job_id, fraction, note, updated_at from {progress} where job_id = any(%(ids)s::bigint[])
 
--- name: sweep
--- Forgets how far jobs were that are finished, some at a time, whose ids come back; and what watchers left behind that
--- ended without a word: a living one renews its rows.
+-- name: sweep_progress
+-- Forgets how far jobs were that are finished, some at a time; their ids come back.
 with over as materialized (
     select job_id from {progress} as progress
     where not exists (select from {job} as job where job.id = progress.job_id)
     limit 10000
     for update skip locked
-), unwatched as (
-    delete from {watch}
-    where (job_id, watcher_id) in (
-        select job_id, watcher_id from {watch}
-        where watched_at < coalesce(%(now)s::timestamptz, statement_timestamp()) - interval '1 hour'
-        for update skip locked
-    )
 )
 delete from {progress} where job_id = any(array(select job_id from over)) returning job_id

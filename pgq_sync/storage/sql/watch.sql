@@ -40,3 +40,12 @@ select id, entrypoint, status, attempts, error, result from ended
 -- name: unwatch
 -- Nobody waits for these jobs any more in this watcher.
 delete from {watch} where job_id = any(%(ids)s::bigint[]) and watcher_id = %(watcher_id)s::uuid
+
+-- name: sweep_watches
+-- Forgets what watchers left behind that ended without a word: a living one renews its rows.
+delete from {watch}
+where (job_id, watcher_id) in (
+    select job_id, watcher_id from {watch}
+    where watched_at < coalesce(%(now)s::timestamptz, statement_timestamp()) - interval '1 hour'
+    for update skip locked
+)
