@@ -241,10 +241,14 @@ class PostgresStore:
             return rescued
 
         with self._translated:
-            with self._connections.session() as session:
-                if thorough and not session.run(self._sql["forsaken"], params)[0][0]:
-                    return []
+            if thorough and not self._forsaken(params):
+                return []
             return operations.finishing(work)
+
+    def _forsaken(self, params: dict[str, Any]) -> bool:
+        """Whether there is anybody to rescue from."""
+        with self._connections.session() as session:
+            return bool(session.run(self._sql["forsaken"], params)[0][0])
 
     def deregister(self, worker_id: UUID, *, clean: bool = True) -> None:
         with self._translated, self._connections.session() as session:

@@ -5,7 +5,8 @@ A driver runs in a process and a virtual environment of its own; scenarios speak
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -100,3 +101,18 @@ class Driver(Protocol):
 def slices(texts: Sequence[str], length: int) -> Iterator[Sequence[str]]:
     """The texts in stretches of at most `length`."""
     return (texts[start : start + length] for start in range(0, len(texts), length))
+
+
+def handler(work: Work, tally: Tally | None) -> Callable[[str], None]:
+    """What a plain function's job does; without a tally it can only be enqueued."""
+
+    def noop(payload: str) -> None:
+        if tally is None:
+            raise AssertionError("a producer runs no jobs")
+        tally.ran(payload)
+
+    def waiting(payload: str) -> None:
+        time.sleep(work.pause)
+        noop(payload)
+
+    return waiting if work.pause else noop

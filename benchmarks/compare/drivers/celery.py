@@ -16,7 +16,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ from uuid import uuid4
 import celery
 from redis import Redis
 
-from benchmarks.compare.drivers.base import PAYLOAD, About, Load, Work
+from benchmarks.compare.drivers.base import PAYLOAD, About, Load, Work, handler
 from benchmarks.compare.drivers.tally import Tally
 
 _WEEK = 7 * 24 * 3600  # seconds
@@ -115,20 +114,7 @@ class _Producer:
 
 def _tasks(app: celery.Celery, work: Work, tally: Tally | None = None) -> list[Any]:
     """Those that a worker runs; without a tally, those that can only be enqueued."""
-    ran = tally.ran if tally else _never
-
-    def noop(payload: str) -> None:
-        ran(payload)
-
-    def waiting(payload: str) -> None:
-        time.sleep(work.pause)
-        ran(payload)
-
-    return [app.task(name=f"entrypoint_{number}")(waiting if work.pause else noop) for number in range(work.entrypoints)]
-
-
-def _never(payload: str) -> None:
-    raise AssertionError("a producer runs no jobs")
+    return [app.task(name=f"entrypoint_{number}")(handler(work, tally)) for number in range(work.entrypoints)]
 
 
 def _queue(number: int, queues: int) -> str:

@@ -19,7 +19,6 @@ import math
 import multiprocessing
 import signal
 import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -30,7 +29,7 @@ import psycopg
 from huey import PostgresHuey
 from huey.storage import BlackHoleStorage
 
-from benchmarks.compare.drivers.base import PAYLOAD, About, Load, Work
+from benchmarks.compare.drivers.base import PAYLOAD, About, Load, Work, handler
 from benchmarks.compare.drivers.tally import Tally
 
 _ID = "00000000-0000-0000-0000-000000000000"  # in whose place each row that is filled in gets an id of its own
@@ -141,20 +140,7 @@ class _Producer:
 
 def _tasks(huey: PostgresHuey, work: Work, tally: Tally | None = None) -> list[Any]:
     """Those that a worker runs; without a tally, those that can only be enqueued."""
-    ran = tally.ran if tally else _never
-
-    def noop(payload: str) -> None:
-        ran(payload)
-
-    def waiting(payload: str) -> None:
-        time.sleep(work.pause)
-        ran(payload)
-
-    return [huey.task(name=f"entrypoint_{number}")(waiting if work.pause else noop) for number in range(work.entrypoints)]
-
-
-def _never(payload: str) -> None:
-    raise AssertionError("a producer runs no jobs")
+    return [huey.task(name=f"entrypoint_{number}")(handler(work, tally)) for number in range(work.entrypoints)]
 
 
 def _messages(load: Load, delay: int | None) -> list[bytes]:

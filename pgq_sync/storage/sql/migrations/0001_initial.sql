@@ -171,8 +171,8 @@ create function {channel}() returns text language sql immutable as $channel$ sel
 -- Tells listening workers which lanes became ready, or will within a minute. A message reads
 -- [number, count, [[queue, entrypoint, priority, delay, earliest], ...]]: the number picks the worker that looks
 -- first, the delay says in how many seconds the lane is due (rounded up: who claims too early gets nothing), the earliest
--- is the execute_after (Unix time) from which on there is something in it. Where the lanes would not fit (8,000 bytes are an error in the caller's transaction)
--- they are left out, which means "everything". `now` is the clock that the due times are by, null the database's own.
+-- is the execute_after (Unix time) from which on there is something in it. Where the lanes would not fit (8,000 bytes are
+-- an error in the caller's transaction) they are left out, which means "everything". `now` is the clock that the due times are by, null the database's own.
 create function {announce}(
     number bigint, count bigint, queues text[], entrypoints text[], priorities smallint[], due timestamptz[],
     now timestamptz default null
