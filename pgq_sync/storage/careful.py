@@ -18,9 +18,10 @@ import psycopg
 
 from pgq_sync.models import Claim, Job, Room, WorkerInfo
 from pgq_sync.storage.claiming import LocalLimits
-from pgq_sync.storage.lanes import EARLIEST, Bound, Found, Key, LaneMemory, claim_order
+from pgq_sync.storage.lanes import EARLIEST, Bound, Found, LaneMemory, claim_order
 from pgq_sync.storage.names import Names
 from pgq_sync.storage.notifications import LaneNotice
+from pgq_sync.storage.rotation import Key
 from pgq_sync.storage.statements import statements
 from pgq_sync.storage.store import Clock
 

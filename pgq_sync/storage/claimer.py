@@ -1,15 +1,10 @@
-"""THE HOT PATH's connection: waits on LISTEN/NOTIFY and claims. Owned by the listener thread; only `wake` is for others.
-
-A little longer than other files: whatever may end or lengthen a wait is in one place.
-"""
+"""THE HOT PATH's connection: waits on LISTEN/NOTIFY and claims. Owned by the listener thread; only `wake` is for others."""
 
 from __future__ import annotations
 
 import itertools
 import math
-import selectors
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from types import TracebackType
@@ -24,17 +19,15 @@ from pgq_sync.storage.careful import CarefulClaims
 from pgq_sync.storage.claiming import LocalLimits
 from pgq_sync.storage.connections import pooled, require_writable
 from pgq_sync.storage.failures import translated
-from pgq_sync.storage.lanes import Bound, Found, Key, LaneMemory, Paused, claim_order, serving, stagger
+from pgq_sync.storage.inbox import Inbox
+from pgq_sync.storage.lanes import Bound, Found, LaneMemory, Paused, claim_order, serving, stagger
 from pgq_sync.storage.looks import Looks
 from pgq_sync.storage.names import Names
-from pgq_sync.storage.notifications import Notice, parse, subscribe, subscribe_own
+from pgq_sync.storage.notifications import Notice
+from pgq_sync.storage.rotation import Key
 from pgq_sync.storage.statements import statements
 from pgq_sync.storage.store import Clock
-from pgq_sync.storage.waker import Waker
 
-PROBE = 60.0  # seconds between two notifications to itself
-_ECHO = 2.0  # seconds that such a one may take
-_LONGEST_WAIT = 86_400.0  # seconds: some systems cannot wait for more than some weeks
 _SESSION = b"; ".join(
     [
         # A claim whose commit is lost in a crash leaves the job queued, which is no loss.
@@ -89,27 +82,20 @@ class PostgresClaimer:
         self._careful = CarefulClaims(connection, names, worker, clock, serves, limits)
         self._paused = Paused()
         self._turn = False  # whose turn it is among equals: the careful lanes' or the others'
-        self._waker = Waker()
-        self._heard: deque[str] = deque()
         self._looks = Looks(poll_interval.total_seconds())
-        self._next_probe = 0.0
         self._on_notice = on_notice
-        self._own_channel = ""
-        self._echoed = False
 
     def __enter__(self) -> PostgresClaimer:
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(self._connection.fileno(), selectors.EVENT_READ)
-        self._selector.register(self._waker, selectors.EVENT_READ)
+        self._inbox = Inbox(self._connection)
         try:
             self._prepare()
         except BaseException:
-            self._close()
+            self._inbox.close()
             raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        self._close()
+        self._inbox.close()
 
     def _prepare(self) -> None:
         with self._translated:
@@ -121,9 +107,7 @@ class PostgresClaimer:
             if self.exclusive:
                 self._own_session()
                 self._connection.execute(_SESSION, prepare=False)  # several commands cannot be prepared
-                self._connection.add_notify_handler(lambda notification: self._take(notification.channel, notification.payload))
-                self._own_channel = subscribe_own(self._connection, subscribe(self._connection, self._names))
-                self.hears = self._echo()
+                self.hears = self._inbox.subscribe(self._names)
             self._looks.hears = self.hears
 
     def _own_session(self) -> None:
@@ -138,15 +122,11 @@ class PostgresClaimer:
             self._connection.execute(self._sql["own_session"], worker)
         self._connection.execute("reset lock_timeout")
 
-    def _close(self) -> None:
-        self._selector.close()
-        self._waker.close()
-
     def arm(self) -> None:
-        self._waker.clear()
+        self._inbox.arm()
 
     def wake(self) -> None:
-        self._waker.set()
+        self._inbox.wake()
 
     def cancel(self) -> None:
         try:
@@ -232,12 +212,10 @@ class PostgresClaimer:
         with self._translated:
             # A notification that came with a claim's answer lies in the client already: the socket stays silent.
             self._hear()
-        if self._waker.is_set():
+        if self._inbox.woken:
             return
         due = self._careful.next_due() if for_room else self._next_time()
-        delay = min(until if due is None else min(due, until), time.monotonic() + _LONGEST_WAIT) - time.monotonic()
-        if any(key.fileobj is self._waker for key, _ in self._selector.select(max(delay, 0.0))):
-            self._waker.drain()
+        self._inbox.wait((until if due is None else min(due, until)) - time.monotonic())
 
     def _next_time(self) -> float:
         times = (self._looks.next(), self._lanes.next_due(), self._careful.next_due())
@@ -269,7 +247,7 @@ class PostgresClaimer:
         going = [lane for lane in found if not self._paused.holds(*lane.key[:2])]
         self._lanes.looked(self._careful.looked(going, {row[1]: row[5] for row in rules if row[6]}, now), now)
         self._looks.looked(now, seconds)
-        if self.hears and now >= self._next_probe and not self._echo():
+        if self.hears and self._inbox.is_deaf(now):
             raise StoreUnavailable("the connection brings no notifications any more")
 
     def _peek(self, lanes: Sequence[tuple[Key, Bound]]) -> None:
@@ -280,35 +258,9 @@ class PostgresClaimer:
         found = [_found(row) for row in rows if not self._paused.holds(*row[:2])]
         self._lanes.peeked([key for key, _ in lanes], found, time.monotonic())
 
-    def _echo(self) -> bool:
-        """Whether a notification to itself arrives: a connection may be open, and answer, and yet bring none."""
-        self._next_probe = time.monotonic() + PROBE
-        self._echoed = False
-        self._connection.execute("select pg_notify(%s, '')", [self._own_channel])
-        # It comes with the answer, or nearly so.
-        if not self._echoed:
-            self._selector.select(_ECHO)
-            self._hear()
-        return self._echoed
-
     def _hear(self) -> None:
-        # What came during a statement went to the handler. The rest is asked of libpq itself: `Connection.notifies`
-        # takes a tenth of a millisecond to say that there is nothing, twice for each job that an idle worker starts.
-        self._connection.pgconn.consume_input()
-        while notification := self._connection.pgconn.notifies():
-            self._take(notification.relname.decode(), notification.extra.decode(self._connection.info.encoding, "replace"))
-        while self._heard:
-            now = time.monotonic()
-            try:
-                self._notified(parse(self._heard.popleft()), now)
-            except ValueError:
-                self._looks.call(now)  # somebody else's message: it may mean anything
-
-    def _take(self, channel: str, message: str) -> None:
-        if channel == self._own_channel:
-            self._echoed = True
-        else:
-            self._heard.append(message)
+        for notice in self._inbox.notices():
+            self._notified(notice, time.monotonic())
 
     def _notified(self, notice: Notice, now: float) -> None:
         if call := self._on_notice.get(notice.kind):

@@ -8,18 +8,15 @@ from __future__ import annotations
 
 import heapq
 import math
-from bisect import bisect_left, insort
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from itertools import chain, islice
+from itertools import islice
 from typing import NamedTuple
 
 from pgq_sync.models import Claim, Job, Peers
 from pgq_sync.storage.notifications import LaneNotice
-
-Key = tuple[str, str, int]  # queue, entrypoint, priority
+from pgq_sync.storage.rotation import Key, Rotation
 
 STAGGER = 0.005  # seconds between the workers of a fleet, so that one notification is not looked after by all at once
 LONGEST_STAGGER = 0.1
@@ -74,7 +71,7 @@ class LaneMemory:
 
     def __init__(self, serves: Callable[[str, str], bool]) -> None:
         self._serves = serves
-        self._ready = Turns()
+        self._ready = Rotation()
         self._due: dict[Key, float] = {}
         self._dues: list[tuple[float, Key]] = []  # a heap; what _due does not confirm is out of date
         # Below its bound a lane holds nothing: it spares the claim the dead entries of an index not yet vacuumed.
@@ -223,52 +220,6 @@ class LaneMemory:
         while self._dues and self._due.get(self._dues[0][1]) != self._dues[0][0]:
             heapq.heappop(self._dues)
         return self._dues[0][0] if self._dues else None
-
-
-class Turns:
-    """Lanes by priority, larger first; those of one priority take turns."""
-
-    def __init__(self) -> None:
-        self._groups: dict[int, OrderedDict[Key, None]] = {}
-        self._priorities: list[int] = []  # of the groups, negated: in the order in which they come
-
-    def keep(self, keys: Set[Key]) -> None:
-        """Takes out all others; whose turn it is stays so."""
-        for key in [key for key in self.keys() if key not in keys]:
-            self.remove(key)
-
-    def add(self, key: Key) -> None:
-        """Puts a lane behind its equals, unless it is there."""
-        if (group := self._groups.get(key[2])) is None:
-            self._groups[key[2]] = group = OrderedDict()
-            insort(self._priorities, -key[2])
-        group[key] = None
-
-    def remove(self, key: Key) -> None:
-        """Takes a lane out, if it is there."""
-        group = self._groups.get(key[2], _NONE)
-        if key not in group:
-            return
-        del group[key]
-        if not group:
-            del self._groups[key[2]]
-            del self._priorities[bisect_left(self._priorities, -key[2])]
-
-    def turn(self, key: Key) -> None:
-        """Puts a lane behind its equals."""
-        if key in (group := self._groups.get(key[2], _NONE)):
-            group.move_to_end(key)
-
-    def top(self) -> int | None:
-        """The largest priority."""
-        return -self._priorities[0] if self._priorities else None
-
-    def keys(self) -> Iterator[Key]:
-        """All lanes, in their order."""
-        return chain.from_iterable(self._groups[-negated] for negated in self._priorities)
-
-
-_NONE: OrderedDict[Key, None] = OrderedDict()
 
 
 def stagger(number: int, count: int, peers: Peers) -> float:

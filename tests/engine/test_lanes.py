@@ -7,8 +7,9 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from pgq_sync.models import Peers
-from pgq_sync.storage.lanes import EARLIEST, LONGEST_STAGGER, STAGGER, Bound, Found, Key, LaneMemory, Paused, serving, stagger
+from pgq_sync.storage.lanes import EARLIEST, LONGEST_STAGGER, STAGGER, Bound, Found, LaneMemory, Paused, serving, stagger
 from pgq_sync.storage.notifications import LaneNotice
+from pgq_sync.storage.rotation import Key
 from tests.engine.test_completer import claim
 
 NOW = datetime(2030, 1, 1, tzinfo=timezone.utc)

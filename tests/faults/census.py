@@ -67,20 +67,21 @@ def take_census(server: Server, enqueued: Collection[int], perhaps: Collection[i
     return Census({row[0]: row[1] for row in rows}, {row[0]: row[2] for row in rows})
 
 
-def check_runs(census: Census, journal: Journal, deaths: dict[int, int], crashes: Collection[float] = ()) -> None:
+def check_runs(census: Census, journal: Journal, deaths: dict[int, int], crashes: Collection[tuple[float, float]] = ()) -> None:
     """Fails the test where the handlers' records contradict the database.
 
     Args:
         census: the database's word.
         journal: the handlers'.
         deaths: of the processes.
-        crashes: when the server crashed. A claim of the last moment before is forgotten then, and made again.
+        crashes: between which two moments each time the server went down, and claimed until then. A claim of the last moment
+            before is forgotten, and made again.
     """
     runs = journal.runs()
     doubled = {
         job_id: own
         for job_id, own in at_once(runs, deaths).items()
-        if not any(0 <= crash - run.claimed_at < _FORGOTTEN for crash in crashes for run in own)
+        if not any(asked - _FORGOTTEN < run.claimed_at <= down for asked, down in crashes for run in own)
     }
     assert not doubled, f"jobs that ran in two places at once: {list(doubled.items())[:3]}"
     began = runs_per_job(runs)

@@ -35,7 +35,7 @@ class Stage:
         self.gate = directory / "gate"
         self.fleet = Fleet(directory, {"PGQ_DSN": dsn or server.dsn, VARIABLE: str(self.journal.path)})
         self.ids: list[int] = []
-        self.crashes: list[float] = []
+        self.crashes: list[tuple[float, float]] = []
         self.given_up: dict[int, int] = {}
         # Not named like the workers' connections, so that it is spared when those are cut.
         self.pgq = PgQueuer.from_dsn(f"{server.dsn}?application_name=producer", settings=Settings())
@@ -106,10 +106,11 @@ class Stage:
             raise AssertionError(f"{error}, but: {self.server.query(left)}, {self.server.query(sample)}") from None
 
     def crash(self) -> None:
-        """Crashes the server and starts it again; notes when."""
+        """Crashes the server and starts it again; notes between which two moments it went down."""
         self.pgq.close()  # a producer would be told that its connection is lost
-        self.crashes.append(time.time())
+        asked = time.time()
         self.server.crash()
+        self.crashes.append((asked, time.time()))
         self.server.start()
 
     def conclude(self, seconds: float = SCALE.patience, *, perhaps: Sequence[int] = ()) -> Census:
