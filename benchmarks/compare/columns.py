@@ -65,7 +65,8 @@ OVERVIEW = (
 TABLES = (
     Table(
         "drain: jobs without work",
-        "100,000 jobs wait; one worker process, until they are done or for 10 s.",
+        "100,000 jobs wait; one worker process, until they are done or for 10 s. Claim and finish alone: pgq-sync's statements "
+        "on one connection, without a worker.",
         (
             Column(heading="jobs/s", scenario="drain"),
             Column(heading="claim and finish alone", scenario="drain", figure="raw jobs/s"),
@@ -73,7 +74,8 @@ TABLES = (
     ),
     Table(
         "enqueue: in transactions, and in batches",
-        "Jobs per second on one connection: one job in a transaction, 100 in one, 1,000 with one call.",
+        "Jobs per second on one connection: one job in a transaction, 100 in one, 1,000 with one call; only for pgq-sync beside "
+        "bare inserts.",
         (
             Column(heading="1 in each", scenario="enqueue", figure="1 in each jobs/s"),
             Column(heading="100 in each", scenario="enqueue", figure="100 in each jobs/s"),
@@ -116,7 +118,8 @@ TABLES = (
     ),
     Table(
         "horizon and lanes: pgq-sync's claims",
-        "Claims of 100 jobs each, and single jobs at 10/s on the queue that is empty again while the transaction is still open.",
+        "Claims of 100 jobs each, without the looks for lanes that a worker makes seldom, and single jobs at 10/s on the queue "
+        "that is empty again while the transaction is still open.",
         (
             Column(heading="horizon: claim p50, ms", scenario="horizon", figure="claim p50 ms", form=".2f"),
             Column(heading="p99", scenario="horizon", figure="claim p99 ms", form=".2f"),
@@ -129,11 +132,12 @@ TABLES = (
     ),
     Table(
         "processes: two workers",
-        "300,000 jobs, from when both run some. Processors: the busy share of all that the machine has, and how many of them "
-        "the workers and the server took.",
+        "300,000 jobs, one worker and then two, from when each of them runs some. Processors, with two: the busy share of all "
+        "that the machine has, and how many of them the workers and the server took.",
         (
-            Column(heading="jobs/s", scenario="processes"),
-            _ratio("/ drain", "processes"),
+            Column(heading="one, jobs/s", scenario="processes", figure="one jobs/s"),
+            Column(heading="two, jobs/s", scenario="processes"),
+            Column(heading="two / one", scenario="processes", figure="two / one", form=".2f"),
             Column(heading="processors busy", scenario="processes", figure="cores busy", form=".0%"),
             Column(heading="workers", scenario="processes", figure="workers", form=".2f"),
             Column(heading="server", scenario="processes", figure="server", form=".2f"),
@@ -150,11 +154,11 @@ TABLES = (
     ),
     Table(
         "wal: bytes of write-ahead log for each job",
-        "With a payload of 100 bytes, on fresh tables after a checkpoint; the first change of each page after that writes "
-        "the whole page.",
+        "With a payload of 100 bytes, filled in by one statement on fresh tables after a checkpoint; the first change of each "
+        "page after that writes the whole page.",
         (
             Column(heading="bytes", scenario="wal", figure="bytes/job"),
-            Column(heading="of it enqueue", scenario="wal", figure="enqueue bytes/job"),
+            Column(heading="of it to fill in", scenario="wal", figure="fill bytes/job"),
             Column(heading="run", scenario="wal", figure="run bytes/job"),
             Column(heading="whole pages", scenario="wal", figure="full pages share", form=".0%"),
         ),

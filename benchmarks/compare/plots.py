@@ -120,7 +120,7 @@ PLOTS: Mapping[str, Plot] = {
     ),
     "wal": Plot(
         "Write-ahead log for each job, in bytes",
-        "with a payload of 100 bytes; dark: of running it, pale: of enqueueing it; less is better",
+        "with a payload of 100 bytes; dark: of running it, pale: of filling it in; less is better",
         (Panel("", (figure("wal", "run bytes/job"), figure("wal", "bytes/job")), "{:,.0f}"),),
     ),
 }

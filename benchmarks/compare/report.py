@@ -6,17 +6,18 @@ from collections.abc import Iterator, Sequence
 
 from benchmarks.compare import goals
 from benchmarks.compare.columns import OVERVIEW, TABLES, Column, Table
-from benchmarks.compare.results import OWN, Entry, Results
+from benchmarks.compare.results import OWN, Entry, Ran, Results
 
 _DASH = "–"  # noqa: RUF001
 _INTRODUCTION = """# pgq-sync and its peers
 
 Made by `make bench-compare`, from [results.json](results.json): do not edit. What each scenario does is told in
-[benchmarks](../benchmarks.md). All figures come from one run on one server, at its default settings but for 200 connections;
-the contestants take turns within each round. Figures are medians over the rounds, with the smallest and the largest where
-there were several. "best" is what made a library fastest at jobs without work, among what its own documentation offers: what
-was tried is told in its module in `benchmarks/compare/drivers`. Most jobs have work to do; then these differences are a
-smaller part of the whole.
+[benchmarks](../benchmarks.md). The server has its default settings, but takes 200 connections, and counts statements while
+`idle` is measured. The contestants take turns within each round, another one first each time. Figures are medians over the
+rounds, with the smallest and the largest where there were several; what takes long is measured once, and latency twice.
+"/ drain" compares with the drain of the same round. "best" is what made a library fastest at jobs without work, among what
+its own documentation offers: what was tried is told in its module in `benchmarks/compare/drivers`. Most jobs have work to do;
+then these differences are a smaller part of the whole.
 """
 _PROMISES = """## What they promise
 
@@ -44,9 +45,26 @@ def text(results: Results) -> str:
 
 
 def _machine(results: Results) -> Iterator[str]:
+    first, *later = results.runs
+    yield "All figures come from one run:\n" if not later else "The figures come from this run:\n"
     yield "```"
-    yield from (f"{what + ':':10}{description}" for what, description in results.machine.items())
-    yield f"{'rounds:':10}{results.rounds}\n```\n"
+    yield from (f"{what + ':':10}{description}" for what, description in first.machine.items())
+    yield f"{'rounds:':10}{first.rounds}\n```\n"
+    if later:
+        yield "but for what was measured again later, on the same machine unless something else is said:\n"
+        yield from (_measured_again(ran, first, results) for ran in later)
+        yield ""
+
+
+def _measured_again(ran: Ran, first: Ran, results: Results) -> str:
+    by_contestants: dict[str, list[str]] = {}
+    for scenario, names in ran.measured.items():
+        if names:
+            told = "all" if set(names) == results.entries.keys() else ", ".join(sorted(names))
+            by_contestants.setdefault(told, []).append(scenario)
+    what = "; ".join(f"{', '.join(scenarios)} of {told}" for told, scenarios in by_contestants.items())
+    differs = [f"{fact} {value}" for fact, value in ran.machine.items() if first.machine.get(fact) != value]
+    return f"- {what} ({', '.join([f'rounds {ran.rounds}', *differs])})"
 
 
 def _overview(results: Results) -> Iterator[str]:

@@ -36,6 +36,11 @@ class Entry:
     notes: dict[str, list[str]] = field(default_factory=dict)
     dashes: dict[str, str] = field(default_factory=dict)
 
+    def forget(self, scenario: str) -> None:
+        """Makes room for what is measured again."""
+        for kept in (self.figures, self.notes, self.dashes):
+            kept.pop(scenario, None)
+
     def add(self, scenario: str, outcome: Outcome) -> None:
         figures, notes = self.figures.setdefault(scenario, {}), self.notes.setdefault(scenario, [])
         for name, value in outcome.figures.items():
@@ -52,18 +57,34 @@ class Entry:
         return median(values) if values else None
 
     def ratio(self, scenario: str, figure: str, beside: tuple[str, str] = ("drain", "jobs/s")) -> float | None:
-        """Of one median to another, the plain drain's unless said otherwise."""
-        one, other = self.value(scenario, figure), self.value(*beside)
-        return None if one is None or not other else one / other
+        """Of one figure to another of the same round, the plain drain's unless said otherwise; the median over the rounds."""
+        pairs = [*zip(self.values(scenario, figure), self.values(*beside), strict=False)]
+        return median(one / other for one, other in pairs) if pairs else None
+
+
+@dataclass
+class Ran:
+    """A run, and what of the figures is of it."""
+
+    machine: dict[str, str]
+    rounds: int
+    measured: dict[str, list[str]] = field(default_factory=dict)  # the contestants' names by scenario
 
 
 @dataclass
 class Results:
-    """A run."""
+    """Of one run, or of several of which a later one measured something again."""
 
-    machine: dict[str, str]
-    rounds: int
+    runs: list[Ran] = field(default_factory=list)
     entries: dict[str, Entry] = field(default_factory=dict)  # by the contestant's name, in the order of all tables and plots
+
+    def begin(self, scenario: str, contestant: str) -> None:
+        """The latest run measures this: an earlier one's word counts no more."""
+        self.entries[contestant].forget(scenario)
+        for ran in self.runs:
+            if contestant in ran.measured.get(scenario, ()):
+                ran.measured[scenario].remove(contestant)
+        self.runs[-1].measured.setdefault(scenario, []).append(contestant)
 
     def write(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -72,8 +93,7 @@ class Results:
     @classmethod
     def read(cls, path: Path) -> Results:
         found = json.loads(path.read_text())
-        found["entries"] = {name: Entry(**entry) for name, entry in found["entries"].items()}
-        return cls(**found)
+        return cls([Ran(**ran) for ran in found["runs"]], {name: Entry(**entry) for name, entry in found["entries"].items()})
 
     def fastest(self, library: str) -> str | None:
         """The name of a library's contestant that drains fastest; None where no drain was measured."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from benchmarks.compare.sizes import Sizes
 from benchmarks.compare.stand import Broken, describe
 
 _REASON = 300  # characters
+_TURN = 4  # places by which the order of the contestants moves on: nobody always follows the same one after a rest
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +60,12 @@ class Run:
             self.save()
 
     def _steps(self) -> Iterator[Step]:
-        for number in range(1, self.results.rounds + 1):
+        order = deque(self.benches)
+        for number in range(1, self.results.runs[-1].rounds + 1):
             for name, scenario in self.scenarios.items():
                 if number <= scenario.rounds:
-                    yield from (Step(number, name, contestant) for contestant in self.benches)
+                    yield from [Step(number, name, contestant) for contestant in order]
+                    order.rotate(_TURN)
 
     def _seconds(self, step: Step) -> float:
         """A guess; of a scenario for the fastest configurations only, spread over all."""
@@ -73,7 +77,9 @@ class Run:
     def _step(self, step: Step) -> str:
         """Measures, and tells what came out."""
         entry = self.results.entries[step.contestant]
-        if reason := entry.dashes.get(step.scenario) or self._refusal(step):
+        if step.number == 1:
+            self.results.begin(step.scenario, step.contestant)
+        if reason := self._refusal(step):
             entry.dashes[step.scenario] = reason
             return f"- ({reason})"
         try:
@@ -81,6 +87,8 @@ class Run:
         except Exception as error:
             return self._broken(step, error)
         entry.add(step.scenario, outcome)
+        if broken := entry.dashes.pop(step.scenario, None):
+            entry.notes[step.scenario].append(f"an earlier round: {broken}")
         return _told(outcome)
 
     def _refusal(self, step: Step) -> str | None:
@@ -90,7 +98,7 @@ class Run:
             return str(refused)
         fastest = self.results.fastest(entry.library)
         if self.fastest and self.scenarios[step.scenario].fastest and fastest not in (None, step.contestant):
-            return f"measured with {fastest}, which drains faster"
+            return f"measured with {fastest}, which drained faster"
         return None
 
     def _broken(self, step: Step, error: Exception) -> str:
@@ -111,15 +119,15 @@ def benches(
     found: dict[str, Bench] = {}
     url: str | None = None
     for contestant in contestants:
-        entry = results.entries[contestant.name] = Entry(label=contestant.name, library=contestant.module)
+        entry = results.entries.setdefault(contestant.name, Entry(label=contestant.name, library=contestant.module))
         try:
             python = environments.python(contestant.environment)
             described = describe(contestant, python)
             if contestant.redis:
                 url = url or stack.enter_context(redis.server())
-                results.machine["redis"] = redis.version()
+                results.runs[-1].machine["redis"] = redis.version()
         except (environments.Unavailable, Broken) as error:
-            entry.dashes |= dict.fromkeys(scenarios, reason_of(error))
+            entry.dashes |= {scenario: reason_of(error) for scenario in scenarios if scenario not in entry.figures}
             click.echo(f"{contestant.name} takes no part: {error}", err=True)
             continue
         entry.label, entry.configuration = described["label"], described["configuration"]

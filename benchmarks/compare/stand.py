@@ -27,6 +27,7 @@ _READY = 60.0  # seconds until a worker has run its first job
 _GOODBYE = 10.0  # seconds in which a driver's process should end by itself
 _PATIENCE = 300.0  # seconds for anything else: what takes longer hangs
 _LOOK = 0.005  # seconds
+_STALLED = 2.0  # seconds without a job; what measures that is no longer speed
 
 
 class Broken(Exception):
@@ -39,10 +40,18 @@ class Rate:
 
     jobs: int
     seconds: float
+    idle: float = 0.0  # seconds in which no job began, at the end
 
     @property
     def per_second(self) -> float:
         return self.jobs / self.seconds
+
+    def notes(self, jobs: int) -> tuple[str, ...]:
+        """What a reader has to know of it, where `jobs` were to be run."""
+        part = f"{self.jobs:,} of {jobs:,} jobs in {self.seconds:.0f} s"
+        if self.idle > _STALLED:
+            return (f"{part}, of which none began in the last {self.idle:.1f} s",)
+        return (part,) if self.jobs < jobs else ()
 
 
 class Running:
@@ -175,20 +184,26 @@ class Stand:
             finally:
                 _end([process])
 
-    def rate(self, running: Running, jobs: int, seconds: float, *, all_there_are: bool = True) -> Rate:
+    def rate(self, running: Running, jobs: int, seconds: float, *, there: int | None = None) -> Rate:
         """How fast a worker that has just been started finishes so many jobs; or those that it finishes in so many seconds.
 
-        Where more jobs lie there than those, what is finished cannot be told from the rest, and what has run is counted.
+        Args:
+            running: the worker.
+            jobs: how many.
+            seconds: at most.
+            there: how many were waiting before it was started. Where that are more, it is asked only at the end how many of
+                those that have run are finished: to count them takes long. None: no more than `jobs`.
         """
         running.begun()
         first, _ = running.tallied.span()
-        left = self.unfinished if all_there_are else lambda: 0
-        running.until(lambda: running.tallied.count() >= jobs and left() == 0, seconds)
-        done, passed = running.tallied.count(), time.monotonic() - first
-        done = min(done, jobs - left())
+        waiting = jobs if there is None else there
+        running.until(lambda: running.tallied.count() >= jobs and (waiting > jobs or self.unfinished() == 0), seconds)
+        ran, now = running.tallied.count(), time.monotonic()
+        _, last = running.tallied.span()
+        done, passed = min(ran, waiting - self.unfinished()), now - first
         if done <= 0:
             raise Broken(f"not one of {jobs} jobs is finished after {passed:.0f} s, though some have run:\n{running.said()}")
-        return Rate(done, passed)
+        return Rate(done, passed, max(now - last, 0.0))
 
     def _run(self, *arguments: str) -> None:
         command = command_of(self._contestant, self._python, *arguments)

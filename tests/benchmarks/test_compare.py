@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import platform
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,13 +12,13 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks.compare import __main__ as compare
-from benchmarks.compare import environments
+from benchmarks.compare import environments, goals
 from benchmarks.compare import run as running
 from benchmarks.compare.bench import Bench, Scenario
 from benchmarks.compare.contestants import CONTESTANTS, Contestant
 from benchmarks.compare.drivers.tally import Tallied, Tally
 from benchmarks.compare.environments import Unavailable
-from benchmarks.compare.results import OWN, Outcome, Results
+from benchmarks.compare.results import OWN, Entry, Outcome, Results
 from benchmarks.compare.scenarios import SCENARIOS
 from benchmarks.compare.sizes import QUICK
 from benchmarks.compare.stand import Broken, Running, Stand
@@ -59,6 +60,73 @@ def test_the_page_can_be_written_again_without_measuring(server: str, tmp_path: 
     run("--report-only", "--output", str(tmp_path))
 
     assert page.read_text() == before
+
+
+def test_what_a_later_run_measures_again_takes_the_place_of_what_was(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drain = Scenario(measure=lambda _: Outcome({"jobs/s": 2.0}), seconds=1)
+    monkeypatch.setattr(compare, "SCENARIOS", {"drain": AT_ONCE, "batches": AT_ONCE})
+    run("--quick", "--peer", OWN, "--dsn", server, "--output", str(tmp_path))
+
+    monkeypatch.setattr(compare, "SCENARIOS", {"drain": drain, "batches": AT_ONCE})
+    run("--quick", "--add", "--peer", OWN, "--only", "drain", "--dsn", server, "--output", str(tmp_path))
+
+    results = Results.read(tmp_path / "results.json")
+    assert results.entries[OWN].figures == {"drain": {"jobs/s": [2.0]}, "batches": {"jobs/s": [1.0]}}
+    assert [ran.measured for ran in results.runs] == [{"drain": [], "batches": [OWN]}, {"drain": [OWN]}]
+    assert "- drain of all (rounds 1" in (tmp_path / "comparison.md").read_text()
+
+
+@pytest.mark.parametrize("partial", ["--quick", "--only=drain", f"--peer={OWN}"])
+def test_only_a_whole_run_is_published(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, partial: str) -> None:
+    monkeypatch.setattr(compare, "SCENARIOS", {"drain": AT_ONCE})
+    monkeypatch.setattr(compare, "CONTESTANTS", CONTESTANTS[:1])
+    monkeypatch.setattr(compare, "_OUTPUT", tmp_path / "published")
+    monkeypatch.setattr(compare, "_ASIDE", tmp_path / "aside")
+
+    run(partial, "--dsn", server)
+    assert [folder.name for folder in tmp_path.iterdir()] == ["aside"]
+    run("--dsn", server)
+    assert (tmp_path / "published" / "comparison.md").exists()
+
+
+def test_what_breaks_is_tried_again_in_the_next_round(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    outcomes: Iterator[Outcome | Broken] = iter([Broken("no luck"), Outcome({"jobs/s": 1.0}), Outcome({"jobs/s": 3.0})])
+
+    def measure(bench: Bench) -> Outcome:
+        outcome = next(outcomes)
+        if isinstance(outcome, Broken):
+            raise outcome
+        return outcome
+
+    monkeypatch.setattr(compare, "SCENARIOS", {"batches": Scenario(measure=measure, seconds=1)})
+    run("--peer", OWN, "--dsn", server, "--output", str(tmp_path))
+
+    entry = Results.read(tmp_path / "results.json").entries[OWN]
+    assert (entry.dashes, entry.figures["batches"]) == ({}, {"jobs/s": [1.0, 3.0]})
+    assert entry.notes["batches"] == ["an earlier round: no luck"]
+
+
+def test_figures_are_compared_with_those_of_the_same_round() -> None:
+    entry = Entry("one", "one", figures={"drain": {"jobs/s": [100.0, 50.0, 40.0]}, "loaded": {"jobs/s": [90.0]}})
+    assert entry.ratio("loaded", "jobs/s") == 0.9
+
+
+def test_a_goal_that_names_the_best_peer_is_not_judged_while_one_of_them_has_no_figure() -> None:
+    entries = {
+        OWN: Entry("own", "pgq_sync", figures={"drain": {"jobs/s": [80.0]}}),
+        "pgqueuer-asyncpg": Entry("one", "pgqueuer", figures={"drain": {"jobs/s": [10.0]}}),
+        "pgqueuer-psycopg": Entry("other", "pgqueuer", dashes={"drain": "broken"}),
+    }
+    results = Results(entries=entries)
+
+    def met() -> bool | None:
+        return next(goal.met for goal in goals.judged(results) if goal.figure == "times PgQueuer's defaults")
+
+    assert met() is None
+    entries["pgqueuer-psycopg"].figures["drain"] = {"jobs/s": [5.0]}
+    assert met() is True
 
 
 def test_whoever_breaks_or_is_not_there_gets_a_dash_with_the_reason(
@@ -108,7 +176,7 @@ def test_only_the_fastest_configuration_of_a_library_runs_what_takes_long(
     run("--dsn", server, "--output", str(tmp_path))
 
     entries = Results.read(tmp_path / "results.json").entries
-    assert entries[OWN].dashes == {"loaded": "measured with pgq-sync-other, which drains faster"}
+    assert entries[OWN].dashes == {"loaded": "measured with pgq-sync-other, which drained faster"}
     assert entries["pgq-sync-other"].figures["loaded"] == {"jobs/s": [1.0, 1.0, 1.0]}
 
 
@@ -142,7 +210,7 @@ def test_of_jobs_that_have_run_only_the_finished_ones_count(tmp_path: Path, monk
 
     monkeypatch.setattr(Stand, "unfinished", lambda _: 4)
     assert stand.rate(running, 10, 0.05).jobs == 6
-    assert stand.rate(running, 10, 0.05, all_there_are=False).jobs == 10  # others lie there as well
+    assert stand.rate(running, 10, 0.05, there=12).jobs == 8  # others lie there as well
 
     monkeypatch.setattr(Stand, "unfinished", lambda _: 10)
     with pytest.raises(Broken, match="not one of 10 jobs"):

@@ -4,7 +4,8 @@ Defaults: prefork with a process for each core, and no result backend, as in "Fi
 second on 2 cores: prefork with 2 processes 750 to 990; with 128 messages fetched ahead and without gossip, mingle and
 heartbeat 870 to 930, 4 processes so 980, threads in place of processes (8) 910 to 1120; `solo` so 1090 to 1200. By
 https://docs.celeryq.dev/en/stable/userguide/optimizing.html (prefetch limits) and
-https://docs.celeryq.dev/en/stable/userguide/concurrency/index.html. Told how many jobs to run at once, it takes threads.
+https://docs.celeryq.dev/en/stable/userguide/concurrency/index.html. Told how many jobs to run at once, best
+takes threads, and the defaults fork so many processes.
 
 Redis writes to disk now and then only: what it has confirmed can be lost, and so can what a worker has fetched, since Celery
 acknowledges before a job runs. Nothing of a finished job is kept. An enqueue joins no transaction. Batches go through the
@@ -31,6 +32,7 @@ from benchmarks.compare.drivers.tally import Tally
 
 _WEEK = 7 * 24 * 3600  # seconds
 _AT_ONCE = 1000  # messages
+_PRIORITIES = 10  # from 0 to 9: what is beyond is taken for 9
 _NO_TABLES = "its jobs lie in Redis, and what this measures lies in PostgreSQL"
 
 
@@ -141,8 +143,9 @@ def _messages(dsn: str, load: Load, delay: int | None) -> list[_Message]:
     aside = dsn.removesuffix("/0") + "/1"
     with celery.Celery("compared", broker=aside) as app, Redis.from_url(aside) as redis:
         tasks, made = _tasks(app, Work(entrypoints=load.entrypoints)), []
-        for number in range(math.lcm(load.entrypoints, load.queues, load.priorities)):
-            options = {"queue": _queue(number, load.queues), "priority": number % load.priorities or None}
+        priorities = min(load.priorities, _PRIORITIES)
+        for number in range(math.lcm(load.entrypoints, load.queues, priorities)):
+            options = {"queue": _queue(number, load.queues), "priority": number % priorities or None}
             tasks[number % load.entrypoints].apply_async((PAYLOAD,), countdown=delay, **options)
             made.append(_taken_back(redis, str(options["queue"])))
         return made

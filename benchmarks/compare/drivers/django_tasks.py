@@ -124,7 +124,10 @@ class DjangoTasks:
         return None
 
     def _serve(self, work: Work) -> None:
-        call_command("db_worker", queue_name="*" if work.queues > 1 else "default", verbosity=0, **self.options)
+        options = dict(self.options)
+        if work.slots:  # else each of many would begin up to a second after the first
+            options["startup_delay"] = False
+        call_command("db_worker", queue_name="*" if work.queues > 1 else "default", verbosity=0, **options)
 
     def _configure(self, dsn: str) -> None:
         if settings.configured:

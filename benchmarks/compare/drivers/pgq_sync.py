@@ -25,7 +25,7 @@ _ABOUT = About(
     stored="on disk",
     remarks={
         "drain": "its worker does not wait for the disk when it commits a claim, since a claim that a crash of the server loses "
-        "leaves the job queued; it waits for that of an outcome. The others wait for both",
+        "leaves the job queued; it waits for that of an outcome",
     },
 )
 

@@ -30,8 +30,9 @@ def idle(bench: Bench) -> Outcome:
             figures = at_rest(bench, worker)
             if counting:
                 figures |= {"statements/s": (_calls(bench.server, database) - before) / bench.sizes.idle_seconds}
-    uncounted = () if counting else ("statements are not counted: pg_stat_statements is not there",)
-    return Outcome(figures, () if bench.contestant.redis else uncounted)
+    if bench.contestant.redis:
+        return Outcome(figures, ("what reaches Redis, and its processor's time, is not measured",))
+    return Outcome(figures, () if counting else ("statements are not counted: pg_stat_statements is not there",))
 
 
 def at_rest(bench: Bench, worker: Running) -> dict[str, float]:
@@ -44,24 +45,26 @@ def at_rest(bench: Bench, worker: Running) -> dict[str, float]:
 
 
 def wal(bench: Bench) -> Outcome:
-    """Bytes of write-ahead log for each job, enqueued and run, on fresh tables after a checkpoint."""
+    """Bytes of write-ahead log for each job, filled in and run, on fresh tables after a checkpoint."""
     bench.on_postgres()
     jobs = bench.sizes.drain_jobs
     with bench.stand() as stand:
         checkpoint(stand.dsn)
         start = _position(stand)
         stand.load(waiting=jobs)
-        enqueued = _position(stand)
+        filled = _position(stand)
         with stand.worker() as worker:
             done = stand.rate(worker, jobs, 2 * bench.sizes.drain_seconds).jobs
-        end = _position(stand)
-        each = {"enqueue": _between(stand, start, enqueued) / jobs, "run": _between(stand, enqueued, end) / done}
+            end = _position(stand)
+        each = {"fill": _between(stand, start, filled) / jobs, "run": _between(stand, filled, end) / done}
         images = _images(stand, start, end)
         total = _between(stand, start, end)
-    notes = () if done == jobs else (f"running is that of {done:,} jobs",)
+    notes = [] if done == jobs else [f"running is that of {done:,} jobs"]
+    if images is None:
+        notes.append("whole pages are not told apart: pg_walinspect is not there")
     share = {} if images is None else {"full pages share": images / total}
     return Outcome(
-        {"bytes/job": sum(each.values()), **{f"{name} bytes/job": value for name, value in each.items()}, **share}, notes
+        {"bytes/job": sum(each.values()), **{f"{name} bytes/job": value for name, value in each.items()}, **share}, tuple(notes)
     )
 
 

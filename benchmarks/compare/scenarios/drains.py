@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks import draining, raw
 from benchmarks.compare.bench import Bench
-from benchmarks.compare.gauges import Meter, server_process, tree
+from benchmarks.compare.gauges import Meter, Use, server_process, tree
 from benchmarks.compare.results import Outcome
 from benchmarks.compare.stand import Broken, Rate, Running, Stand
 
@@ -21,16 +21,17 @@ def drain(bench: Bench) -> Outcome:
     """Jobs without work, one process. For pgq-sync also what one connection reaches with claim and finish alone."""
     with bench.stand() as stand:
         stand.fill(waiting=bench.sizes.drain_jobs)
-        figures = {"jobs/s": measured(bench, stand).per_second}
+        rate = measured(bench, stand)
+    figures = {"jobs/s": rate.per_second}
     if bench.is_own:
         figures["raw jobs/s"] = draining.rate(bench.server, raw.work, bench.sizes.drain_jobs)
-    return Outcome(figures)
+    return Outcome(figures, rate.notes(bench.sizes.drain_jobs))
 
 
-def measured(bench: Bench, stand: Stand, *, all_there_are: bool = True, **work: Any) -> Rate:
-    """How fast the jobs of a drain are run, on a stand where they lie."""
+def measured(bench: Bench, stand: Stand, *, there: int | None = None, **work: Any) -> Rate:
+    """How fast the jobs of a drain are run, on a stand where they lie, and perhaps more."""
     with stand.worker(**work) as worker:
-        return stand.rate(worker, bench.sizes.drain_jobs, bench.sizes.drain_seconds, all_there_are=all_there_are)
+        return stand.rate(worker, bench.sizes.drain_jobs, bench.sizes.drain_seconds, there=there)
 
 
 def waiting(bench: Bench) -> Outcome:
@@ -43,26 +44,37 @@ def waiting(bench: Bench) -> Outcome:
 
 
 def processes(bench: Bench) -> Outcome:
-    """Two worker processes, from when both of them run jobs; and who keeps the processors busy meanwhile."""
+    """One worker process and then two, each from when all of them run jobs; and who keeps the processors busy meanwhile."""
+    one, _ = _together(bench, 1)
+    two, use = _together(bench, _TWO)
+    cores = {"cores busy": min(use.cores / (os.cpu_count() or 1), 1.0), "workers": use.worker}
+    server = {} if bench.contestant.redis else {"server": use.server}
+    notes = ("the processors' time of Redis is not measured",) if bench.contestant.redis else ()
+    return Outcome({"one jobs/s": one, "jobs/s": two, "two / one": two / one, **cores, **server}, notes)
+
+
+def _together(bench: Bench, processes: int) -> tuple[float, Use]:
+    """How many jobs a second so many processes run, and what of the processors that takes."""
+    jobs = bench.sizes.process_jobs
     with bench.stand() as stand:
-        stand.fill(waiting=bench.sizes.process_jobs)
-        with stand.worker(processes=_TWO) as worker:
-            _both(worker, bench.sizes.process_jobs)
+        stand.fill(waiting=jobs)
+        with stand.worker(processes=processes) as worker:
+            _all_work(worker, jobs)
             server = None if bench.contestant.redis else server_process(bench.server)
             meter, before, started = Meter(worker.pids, server), worker.tallied.count(), time.monotonic()
-            worker.until(lambda: worker.tallied.count() >= bench.sizes.process_jobs, bench.sizes.drain_seconds)
-            rate = (worker.tallied.count() - before) / (time.monotonic() - started)
-            use = meter.use()
-    cores = {"cores busy": min(use.cores / (os.cpu_count() or 1), 1.0), "workers": use.worker}
-    return Outcome({"jobs/s": rate, **cores, **({} if server is None else {"server": use.server})})
+            worker.until(lambda: worker.tallied.count() >= jobs, bench.sizes.drain_seconds)
+            rate = (min(worker.tallied.count(), jobs) - before) / (time.monotonic() - started)
+            return rate, meter.use()
 
 
-def _both(worker: Running, jobs: int) -> None:
-    """Waits until both run jobs."""
+def _all_work(worker: Running, jobs: int) -> None:
+    """Waits until each process runs jobs."""
 
     def working() -> bool:
         return all(worker.tallied.processes() & tree([pid]) for pid in worker.pids)
 
     worker.until(lambda: working() or worker.tallied.count() >= jobs, _START)
-    if not working() or worker.tallied.count() >= jobs:
+    if not working():
         raise Broken(f"only one of two workers has run jobs:\n{worker.said()}")
+    if worker.tallied.count() >= jobs:
+        raise Broken(f"all {jobs:,} jobs had run before each of the workers had run one")

@@ -27,7 +27,7 @@ def loaded(bench: Bench) -> Outcome:
     load, share = _fitting(bench)
     with bench.stand() as stand:
         stand.fill(**load)
-        rate = measured(bench, stand, all_there_are=load["waiting"] <= bench.sizes.drain_jobs).per_second
+        rate = measured(bench, stand, there=_there(bench, stand)).per_second
     held = ", ".join(f"{jobs:,} {what}" for what, jobs in load.items())
     return Outcome({"jobs/s": rate}, () if share == 1 else (f"with {held}: more cannot be loaded in the time",))
 
@@ -42,6 +42,11 @@ def _fitting(bench: Bench) -> tuple[dict[str, int], float]:
     share = 1.0 if taste <= 0 else min(sizes.load_seconds * _TASTE / taste * _FASTER, 1.0)
     load = {what: int(jobs * share) for what, jobs in full.items()}
     return load | {"waiting": max(load["waiting"], sizes.drain_jobs)}, share
+
+
+def _there(bench: Bench, stand: Stand) -> int:
+    """How many jobs are waiting: those of a drain at least."""
+    return max(stand.unfinished(), bench.sizes.drain_jobs)
 
 
 def _seconds(stand: Stand, **load: int) -> float:
@@ -59,7 +64,7 @@ def horizon(bench: Bench) -> Outcome:
         with stand.worker() as worker:
             done = stand.rate(worker, sizes.horizon_jobs, sizes.horizon_seconds).jobs
         stand.fill(waiting=sizes.drain_jobs)
-        figures = {"jobs/s": measured(bench, stand, all_there_are=done == sizes.horizon_jobs).per_second}
+        figures = {"jobs/s": measured(bench, stand, there=_there(bench, stand)).per_second}
         if bench.is_own:
             figures |= _own_behind(bench, stand)
     notes = () if done >= sizes.horizon_jobs else (f"after {done:,} jobs, all that were run in {sizes.horizon_seconds:g} s",)

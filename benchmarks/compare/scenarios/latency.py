@@ -1,4 +1,7 @@
-"""How long a job waits on a worker that has nothing else to do, at several rates: an open loop, as from web requests."""
+"""How long a job waits on a worker that has nothing else to do, at several rates, from a producer that does not wait for jobs.
+
+Counted from the enqueue call: what a producer falls behind its rate, up to a twentieth, is in no figure.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ def measure(bench: Bench) -> Outcome:
             try:
                 figures |= at(pace, producer, worker, prefix=f"{pace.rate:,}/s ")
             except Broken as broken:
-                notes.append(str(broken))
+                notes.append(f"{broken}; higher rates were not tried")
                 break  # what has not begun yet would be counted to the next rate
     if not figures:
         raise Broken("; ".join(notes))
