@@ -106,9 +106,9 @@ class CarefulClaims:
         self._off = {name: until for name, until in self._off.items() if name in waiting}
         return [lane for lane in found if not (lane.quarantined or self.concerns(lane.key[1]))]
 
-    def notified(self, lane: LaneNotice, due: float) -> None:
-        """Takes over what a notification says of a limited lane."""
-        self._lanes.notified(lane, due)
+    def notified(self, lane: LaneNotice, due: float, *, several: bool) -> None:
+        """Takes over what a notification says of a limited lane; `several` as in `LaneMemory.notified`."""
+        self._lanes.notified(lane, due, several=several)
 
     def ended(self, entrypoints: Iterable[str]) -> None:
         """Jobs of these have ended here: limits that were reached by running jobs are worth another try."""

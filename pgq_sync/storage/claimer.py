@@ -1,4 +1,7 @@
-"""THE HOT PATH's connection: waits on LISTEN/NOTIFY and claims. Owned by the listener thread; only `wake` is for others."""
+"""THE HOT PATH's connection: waits on LISTEN/NOTIFY and claims.
+
+Owned by the listener thread; `wake`, `cancel` and `peers` are for others.
+"""
 
 from __future__ import annotations
 
@@ -83,10 +86,12 @@ class PostgresClaimer:
         self._paused = Paused()
         self._turn = False  # whose turn it is among equals: the careful lanes' or the others'
         self._looks = Looks(poll_interval.total_seconds())
+        self._ahead = -math.inf  # the store's time, in Unix seconds, is so far ahead of the monotonic clock
         self._on_notice = on_notice
 
     def __enter__(self) -> PostgresClaimer:
-        self._inbox = Inbox(self._connection)
+        with self._translated:
+            self._inbox = Inbox(self._connection)
         try:
             self._prepare()
         except BaseException:
@@ -205,7 +210,7 @@ class PostgresClaimer:
             got = [Claim(Job(*(*row[:-1], mine)), fence, row[-1]) for row in rows]
             claims += got
             deferred = self._lanes.claimed([key for key, _ in lanes], (claim.job for claim in got), exhausted=len(got) < room)
-            self._looks.worked(time.monotonic(), deferred=deferred)
+            self._looks.worked(time.monotonic(), deferred=deferred, in_vain=not got)
             room -= len(got)
 
     def wait(self, *, for_room: bool = False, until: float = math.inf) -> None:
@@ -236,7 +241,7 @@ class PostgresClaimer:
         return time.monotonic()
 
     def _look(self) -> None:
-        *rows, (*_, seconds, _, _) = self._cursor.execute(self._sql["lanes"], {"now": self._clock()}).fetchall()
+        *rows, (_, _, _, moment, _, seconds, _, _) = self._cursor.execute(self._sql["lanes"], {"now": self._clock()}).fetchall()
         require_writable(self._connection)
         # The time after the answer: counted from before the question, a deferred lane would be claimed too early.
         now = time.monotonic()
@@ -247,6 +252,7 @@ class PostgresClaimer:
         going = [lane for lane in found if not self._paused.holds(*lane.key[:2])]
         self._lanes.looked(self._careful.looked(going, {row[1]: row[5] for row in rules if row[6]}, now), now)
         self._looks.looked(now, seconds)
+        self._ahead = moment.timestamp() + seconds - now
         if self.hears and self._inbox.is_deaf(now):
             raise StoreUnavailable("the connection brings no notifications any more")
 
@@ -273,7 +279,9 @@ class PostgresClaimer:
         for lane in notice.lanes:
             if not self._paused.holds(lane.queue, lane.entrypoint):
                 memory = self._careful if self._careful.concerns(lane.entrypoint) else self._lanes
-                memory.notified(lane, turn + lane.delay)
+                # The transaction may have been committed long after its statement had told the delay.
+                left = min(lane.delay, max(lane.due_at - self._ahead - now, 0.0))
+                memory.notified(lane, turn + left, several=notice.jobs > 1)
 
     def _claim_params(self, lanes: Sequence[tuple[Key, Bound]], room: int, fence: int) -> dict[str, Any]:
         return {

@@ -62,7 +62,7 @@ class PsycopgSession:
 
     @property
     def in_autocommit(self) -> bool:
-        return self._connection.autocommit and self._connection.info.transaction_status == TransactionStatus.IDLE
+        return self._connection.autocommit and _is_idle(self._connection)
 
     @property
     def driver_connection(self) -> Any:
@@ -86,7 +86,7 @@ class DjangoSession:
 
     @property
     def in_autocommit(self) -> bool:
-        return bool(self._connection.get_autocommit())
+        return bool(self._connection.get_autocommit()) and _is_idle(self.driver_connection)
 
     @property
     def driver_connection(self) -> Any:
@@ -111,7 +111,7 @@ class SqlAlchemySession:
 
     @property
     def in_autocommit(self) -> bool:
-        return bool(self._connection.connection.dbapi_connection.autocommit)
+        return bool(self.driver_connection.autocommit) and _is_idle(self.driver_connection)
 
     @property
     def driver_connection(self) -> Any:
@@ -173,6 +173,15 @@ def accepted(connection: Any) -> Any:
             "connection or its alias, or an SQLAlchemy Session, Connection or scoped_session"
         )
     return connection
+
+
+def _is_idle(connection: Any) -> bool:
+    """Whether a driver's connection is in no transaction: one that was begun by a statement, `autocommit` knows nothing of.
+
+    Args:
+        connection: psycopg's or psycopg2's; None: there is none yet.
+    """
+    return connection is None or bool(connection.info.transaction_status == TransactionStatus.IDLE)
 
 
 @contextmanager

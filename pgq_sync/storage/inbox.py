@@ -32,9 +32,10 @@ class Inbox:
 
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
         self._connection = connection
+        descriptor = connection.fileno()  # first: a lost connection has none
         self._waker = Waker()
         self._selector = selectors.DefaultSelector()
-        self._selector.register(connection.fileno(), selectors.EVENT_READ)
+        self._selector.register(descriptor, selectors.EVENT_READ)
         self._selector.register(self._waker, selectors.EVENT_READ)
         self._heard: deque[str] = deque()
         self._own_channel = ""
@@ -90,7 +91,9 @@ class Inbox:
         self._connection.execute("select pg_notify(%s, '')", [self._own_channel])
         # It comes with the answer, or nearly so.
         if not self._echoed:
-            self._selector.select(_ECHO)
+            with selectors.DefaultSelector() as alone:  # a wake is none
+                alone.register(self._connection.fileno(), selectors.EVENT_READ)
+                alone.select(_ECHO)
             self._receive()
         return self._echoed
 

@@ -17,7 +17,9 @@ from pgq_sync.storage.names import Names
 from pgq_sync.storage.statements import statements
 from pgq_sync.storage.store import Clock
 
-MOST_BYTES = 100_000_000  # of payloads in one statement, as twice so many digits: a message of a gigabyte ends the connection
+# Of payloads without dedupe keys in one statement: they are sent as twice so many digits, and kept in several copies until
+# they are. A message of a gigabyte would end the connection.
+MOST_BYTES = 20_000_000
 
 
 class PostgresIntake:

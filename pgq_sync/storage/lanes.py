@@ -27,7 +27,7 @@ _ROUNDED = timedelta(milliseconds=1)  # a notification's times are floating-poin
 
 
 class Bound(NamedTuple):
-    """A place in a lane. It is a hint that a full look, or a notification, corrects: nothing waits below it."""
+    """A place in a lane, below which nothing waits: so it is believed, until a full look or a notification says otherwise."""
 
     execute_after: datetime
     job_id: int = -(2**63)
@@ -74,23 +74,23 @@ class LaneMemory:
         self._ready = Rotation()
         self._due: dict[Key, float] = {}
         self._dues: list[tuple[float, Key]] = []  # a heap; what _due does not confirm is out of date
-        # Below its bound a lane holds nothing: it spares the claim the dead entries of an index not yet vacuumed.
+        # They spare a claim the dead entries of an index not yet vacuumed. What others had locked, or enqueued without a
+        # notification, may lie below: a full look finds it.
         self._bounds: dict[Key, Bound] = {}
         self._worked: dict[Key, None] = {}  # claimed from since they were looked at
-        self._timed: set[Key] = set()  # lanes of deferred jobs, of which only the first one's time is known
+        self._timed: set[Key] = set()  # lanes in which only the first job's time is known, and others may be deferred
         self._reach = 0  # how many lanes the last claim needed,
         self._vain = 0  # and how many of them brought nothing: others had emptied them
 
     def looked(self, found: Iterable[Found], now: float) -> None:
         """Takes over what a full look has found; it replaces every earlier belief."""
-        if len(self._bounds) > _MOST_BOUNDS:
-            self._bounds.clear()
         self._due.clear()
         self._dues.clear()
         self._worked.clear()
-        self._timed.clear()
         kept = list(found)
-        self._ready.keep({lane.key for lane in kept if lane.due_in <= 0})
+        due = {lane.key for lane in kept if lane.due_in <= 0}
+        self._timed &= due  # behind a job that is due now may be the one that was told of
+        self._ready.keep(due)
         for lane in kept:
             self._saw(lane, now)
 
@@ -115,13 +115,19 @@ class LaneMemory:
             self._expect(lane.key, now + lane.due_in)
             self._timed.add(lane.key)
 
-    def notified(self, lane: LaneNotice, due: float) -> None:
-        """Takes over what a notification says of a lane: that there will be something in it at `due`."""
+    def notified(self, lane: LaneNotice, due: float, *, several: bool = False) -> None:
+        """Takes over what a notification says of a lane: that there will be something in it at `due`.
+
+        Args:
+            lane: the lane.
+            due: when its first job is, of the monotonic clock.
+            several: whether the notification is about several jobs, of which others may be due later.
+        """
         if self._serves(lane.queue, lane.entrypoint):
             key = (lane.queue, lane.entrypoint, lane.priority)
             if due < self._due.get(key, math.inf):
                 self._expect(key, due)
-            if lane.delay:
+            if lane.delay or several:
                 self._timed.add(key)
             if key in self._bounds:
                 self._bounds[key] = min(self._bounds[key], Bound(lane.earliest - _ROUNDED))
@@ -154,9 +160,13 @@ class LaneMemory:
     def _ripen(self, now: float) -> None:
         while self._dues and self._dues[0][0] <= now:
             due, key = heapq.heappop(self._dues)
-            if self._due.get(key) == due:
-                del self._due[key]
+            if self._is_current(key, due):
+                self._due.pop(key, None)
                 self._ready.add(key)
+
+    def _is_current(self, key: Key, due: float) -> bool:
+        """Whether a time of the heap counts: the one that is known, or one that was told before an earlier one, which is over."""
+        return self._due.get(key, due) == due
 
     def forget(self, key: Key) -> None:
         """Takes a lane for empty."""
@@ -174,12 +184,14 @@ class LaneMemory:
             place = (job.execute_after, job.id)
             if place > latest.get(key, EARLIEST):
                 latest[key] = place
+        if len(self._bounds) > _MOST_BOUNDS:
+            self._bounds.clear()
         for key, last in latest.items():
             self._bounds[key] = max(_sendable(Bound(*last)), self._bounds.get(key, EARLIEST))
         return list(latest)
 
     def claimed(self, lanes: Sequence[Key], jobs: Iterable[Job], *, exhausted: bool) -> bool:
-        """Takes over what a claim brought, and tells whether there were lanes of deferred jobs among those that it emptied.
+        """Takes over what a claim brought, and tells whether it emptied lanes in which others may be deferred.
 
         Args:
             lanes: those that it named, in their order.
@@ -217,7 +229,7 @@ class LaneMemory:
 
     def next_due(self) -> float | None:
         """When the next lane will be worth a claim; None if none is known to."""
-        while self._dues and self._due.get(self._dues[0][1]) != self._dues[0][0]:
+        while self._dues and not self._is_current(self._dues[0][1], self._dues[0][0]):
             heapq.heappop(self._dues)
         return self._dues[0][0] if self._dues else None
 

@@ -28,7 +28,7 @@ class LaneNotice(msgspec.Struct, frozen=True, array_like=True):
     queue: str
     entrypoint: str
     priority: _Priority
-    delay: _Delay  # seconds until its first job is due
+    delay: _Delay  # seconds from the enqueuing statement until its first job is due
     due_at: _Moment  # execute_after of that job, in Unix time
 
     @property
@@ -56,8 +56,10 @@ def parse(message: str) -> Notice:
         ValueError: the text is somebody else's.
     """
     try:
+        if "\\u0000" in message:  # or what looks like it
+            raise ValueError("no name of ours has a NUL, which no statement could send back")
         return _decoder.decode(message)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"not one of pgq-sync's notifications: {message!r}") from error
 
 

@@ -145,7 +145,7 @@ class Producer:
     def enqueue_many(
         self, jobs: Iterable[NewJob], *, on_conflict: OnConflict = "raise", notify: bool = True
     ) -> list[JobId] | list[JobId | None]:
-        """Enqueues many jobs, all or none, with one statement per 10,000.
+        """Enqueues many jobs, all or none, with one statement per 10,000, or per 20 MB of payloads.
 
         Args:
             jobs: consumed in slices, so that an iterator of millions needs little memory; from the first job with a

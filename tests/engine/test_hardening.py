@@ -109,6 +109,7 @@ def test_a_locked_table_does_not_hold_up_the_stop(pgq: PgQueuer, dsn: str) -> No
         '[1, 1, [["default", "collect", 0, NaN, 5]]]',
         '[1, 1, [["default", "collect", 0, 0, 1e300]]]',
         '["x", "y"]',
+        r'[0, 1, [["\u0000", "collect", 0, 0, 0]]]',
         "[1, -" + "9" * 400 + "]",
         "[1, 2, null, " + "[" * 3500 + "]" * 3500 + "]",
     ],

@@ -59,6 +59,30 @@ def test_a_notified_lane_is_ready_when_it_is_due() -> None:
     assert keys(lanes, 102.0) == [("default", "mail", 0)]
 
 
+def test_a_job_that_was_told_of_before_an_earlier_one_is_not_forgotten_with_that() -> None:
+    lanes = memory()
+    key = ("default", "mail", 0)
+    lanes.notified(notice("mail"), due=103.0)
+    lanes.notified(notice("mail"), due=100.0)
+    assert keys(lanes, 100.0) == [key]
+    lanes.forget(key)
+    assert lanes.next_due() == 103.0
+    assert keys(lanes, 102.9) == []
+    assert keys(lanes, 103.0) == [key]
+
+
+@pytest.mark.parametrize("looked", [False, True])
+@pytest.mark.parametrize("several", [False, True])
+def test_a_lane_in_which_others_may_be_deferred_is_to_be_asked_when_a_claim_has_emptied_it(several: bool, looked: bool) -> None:
+    lanes = memory()
+    key = ("default", "mail", 0)
+    lanes.notified(notice("mail"), due=100.0, several=several)
+    if looked:
+        lanes.looked([Found(key, Bound(NOW), 0.0)], now=100.0)
+    assert keys(lanes, 100.0) == [key]
+    assert lanes.claimed([key], [claim(1, entrypoint="mail").job], exhausted=True) is several
+
+
 def test_lanes_that_are_not_served_are_ignored() -> None:
     lanes = memory()
     lanes.notified(notice("unknown"), due=0)

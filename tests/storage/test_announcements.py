@@ -139,6 +139,23 @@ def test_a_deferred_job_is_announced_with_its_time_when_that_is_within_a_minute(
         assert abs(lane.earliest - record.execute_after) < timedelta(milliseconds=1)
 
 
+@pytest.mark.parametrize("deferred", [False, True])
+def test_a_job_that_takes_the_place_of_one_that_waits_is_announced_from_that_ones_place_on(
+    pgq: PgQueuer, dsn: str, listener: Ear, deferred: bool
+) -> None:
+    due = "select extract(epoch from execute_after)::float8 from pgq_job"
+    pgq.enqueue("work", dedupe_key="one", notify=False)
+    ((before,),) = query(dsn, due)
+    after_all = timedelta(seconds=30) if deferred else None
+    pgq.enqueue("work", dedupe_key="one", on_conflict="replace", execute_after=after_all)
+    ((after,),) = query(dsn, due)
+
+    (message,) = listener.heard()
+    ((*_, earliest),) = json.loads(message)[2]
+    assert earliest == pytest.approx(after if deferred else before, abs=1e-5)
+    assert before < after
+
+
 def test_a_lane_of_a_batch_is_announced_by_its_first_job(pgq: PgQueuer, listener: Ear) -> None:
     late = [NewJob(entrypoint=f"late {n}", execute_after=timedelta(days=1)) for n in range(400)]
     mixed = [NewJob(entrypoint="mixed", execute_after=timedelta(seconds=seconds)) for seconds in (3_600, 0, 30)]

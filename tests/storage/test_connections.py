@@ -62,6 +62,21 @@ def test_in_autocommit_a_job_is_there_at_once(pgq: PgQueuer, dsn: str, kind: str
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_in_autocommit_a_batch_that_takes_several_statements_is_all_or_none(
+    pgq: PgQueuer, dsn: str, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pgq_sync.storage.inserts.MOST_BYTES", 1_000)
+    query(dsn, "alter table pgq_job add constraint no_last check (entrypoint <> 'last')")
+    jobs = [NewJob(entrypoint=name, payload=bytes(100)) for name in [*["work"] * 49, "last"]]
+    with linked(kind, dsn, autocommit=True) as link:
+        with pytest.raises(Exception, match="no_last"):
+            pgq.on(link.given).enqueue_many(jobs)
+        assert pgq.jobs.count() == {}
+        assert len(pgq.on(link.given).enqueue_many(jobs[:-1])) == 49
+        assert pgq.jobs.count() == {("work", "queued"): 49}
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_every_value_arrives_as_it_was_given(pgq: PgQueuer, dsn: str, kind: str) -> None:
     payloads = [bytes(range(256)), ODD.encode(), b"", None, b"\\x00", b"NULL"]
     jobs = [

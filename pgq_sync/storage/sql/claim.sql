@@ -2,7 +2,7 @@
 -- What there is to claim, in three kinds of rows. The non-empty lanes, each with the place of its first job (execute_after
 -- and id) and in how many seconds that is due: a loose index scan, one probe of the ready index per lane, however many jobs
 -- wait in it. The lanes of jobs in quarantine. And, with no priority, what is limited (true, since when, and to how many at
--- once) or paused (a time). The last row tells how many seconds all that has taken.
+-- once) or paused (a time). The last row tells how many seconds all that has taken, and what time it was.
 with recursive lane as (
     (select queue, entrypoint, priority, execute_after, id
      from {job} where status = 'queued' and rescues < 2
@@ -30,7 +30,8 @@ select queue, entrypoint, null, paused_at, null, extract(epoch from declared_at)
        concurrency_limit > 0 or requests_per_second is not null, concurrency_limit
 from {limit} where paused_at is not null or concurrency_limit > 0 or requests_per_second is not null
 union all
-select null, null, null, null, null, extract(epoch from clock_timestamp() - statement_timestamp())::float8, null, null
+select null, null, null, coalesce(%(now)s::timestamptz, statement_timestamp()), null,
+       extract(epoch from clock_timestamp() - statement_timestamp())::float8, null, null
 
 -- name: peek
 -- What the given lanes hold from their bounds on: the place of the first job, and in how many seconds it is due.

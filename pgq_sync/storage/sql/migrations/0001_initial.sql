@@ -325,7 +325,7 @@ begin
                     join unnest(pending) as p(n) using (n)
                 ), locked as (
                     -- Locked in the order of keys, like the inserts. A running job is left alone.
-                    select job.id, given.n from given
+                    select job.id, job.execute_after as was_due, given.n from given
                     join {job} as job on job.dedupe_key = given.dedupe_key and job.dedupe_until is not null
                     where job.status in ('queued', 'held')
                     order by job.dedupe_key for update of job
@@ -337,13 +337,15 @@ begin
                         queue = coalesce(given.queue, 'default'), status = 'queued', attempt = 0, rescues = 0, errors = null
                     from locked join given using (n)
                     where job.id = locked.id
-                    returning locked.n, job.id, job.queue, job.entrypoint, job.priority, job.execute_after
+                    returning locked.n, job.id, job.queue, job.entrypoint, job.priority, job.execute_after, locked.was_due
                 ), forgotten as (
                     -- The old job was asked to end, not this one.
                     delete from {cancel} where job_id = any(array(select id from replaced))
                 ), told as (
+                    -- From its old place on: a claim that meets the new one just then takes the whole lane for done up to it.
                     select {announce}(max(id), count(*), array_agg(queue), array_agg(entrypoint), array_agg(priority),
-                                      array_agg(execute_after), now)
+                                      array_agg(case when execute_after <= coalesce(now, statement_timestamp())
+                                                     then least(execute_after, was_due) else execute_after end), now)
                     from replaced
                     where execute_after <= coalesce(now, statement_timestamp()) + interval '60 seconds'
                     having count(*) > 0 and notify <> 'off'
