@@ -13,7 +13,6 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Any
 
-import msgspec
 import psycopg
 
 from pgq_sync.errors import StoreUnavailable
@@ -23,7 +22,7 @@ from pgq_sync.storage.claiming import LocalLimits
 from pgq_sync.storage.connections import pooled, require_writable
 from pgq_sync.storage.failures import translated
 from pgq_sync.storage.inbox import Inbox
-from pgq_sync.storage.lanes import Bound, Found, LaneMemory, Paused, claim_order, serving, stagger
+from pgq_sync.storage.lanes import Bound, LaneMemory, Paused, claim_order, found_in, named, serving, stagger
 from pgq_sync.storage.looks import Looks
 from pgq_sync.storage.names import Names
 from pgq_sync.storage.notifications import Notice
@@ -248,7 +247,7 @@ class PostgresClaimer:
         rules = [row for row in rows if row[2] is None]
         self._paused = Paused(frozenset((row[0], row[1]) for row in rules if row[3] is not None))
         self._limits.learn({row[1]: row[7] for row in rules if row[6]})
-        found = [_found(row) for row in rows if row[2] is not None]
+        found = [found_in(row) for row in rows if row[2] is not None]
         going = [lane for lane in found if not self._paused.holds(*lane.key[:2])]
         self._lanes.looked(self._careful.looked(going, {row[1]: row[5] for row in rules if row[6]}, now), now)
         self._looks.looked(now, seconds)
@@ -259,9 +258,9 @@ class PostgresClaimer:
     def _peek(self, lanes: Sequence[tuple[Key, Bound]]) -> None:
         """Finds out what lanes that were worked in hold next: when that will be due, nothing else would tell."""
         self._looks.soon = None
-        params = {"lanes": _named(lanes), "now": self._clock()}
+        params = {"lanes": named(lanes), "now": self._clock()}
         rows = self._cursor.execute(self._sql["peek"], params).fetchall() if lanes else []
-        found = [_found(row) for row in rows if not self._paused.holds(*row[:2])]
+        found = [found_in(row) for row in rows if not self._paused.holds(*row[:2])]
         self._lanes.peeked([key for key, _ in lanes], found, time.monotonic())
 
     def _hear(self) -> None:
@@ -285,24 +284,9 @@ class PostgresClaimer:
 
     def _claim_params(self, lanes: Sequence[tuple[Key, Bound]], room: int, fence: int) -> dict[str, Any]:
         return {
-            "lanes": _named(lanes),
+            "lanes": named(lanes),
             "room": room,
             "worker_id": self._worker.worker_id,
             "fence": fence,
             "now": self._clock(),
         }
-
-
-def _named(lanes: Sequence[tuple[Key, Bound]]) -> str:
-    """Lanes as a statement takes them: one text, which a server reads sooner than psycopg would write five arrays."""
-    named = [
-        {"queue": key[0], "entrypoint": key[1], "priority": key[2], "bound": bound[0], "bound_id": bound[1]}
-        for key, bound in lanes
-    ]
-    return msgspec.json.encode(named).decode()
-
-
-def _found(row: Sequence[Any]) -> Found:
-    queue, entrypoint, priority, execute_after, job_id, due_in, quarantined, *_ = row
-    first = Bound(execute_after) if job_id is None else Bound(execute_after, job_id)
-    return Found((queue, entrypoint, priority), first, due_in, quarantined)
