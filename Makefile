@@ -36,9 +36,9 @@ format: $(VENV)/.ready ## bring the code into shape
 	$(BIN)/ruff format .
 
 bench: $(VENV)/.ready ## measure latency, throughput and how flat a claim's cost is
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks $(ARGS)
 
-bench-compare: $(VENV)/.ready ## measure pgq-sync and its peers, an hour long; table and plots go to docs/benchmarks
+bench-compare: $(VENV)/.ready ## measure pgq-sync and its peers, an hour and a quarter; table and plots go to docs/benchmarks
 	$(BIN)/python -m benchmarks.compare $(ARGS)
 
 clean: ## forget the virtual environment and every cache

@@ -39,6 +39,8 @@ def main(chosen: Sequence[str], rounds: int, quick: bool, dsn: str | None) -> No
     with server(dsn) as running:
         for what, description in machine.describe(running).items():
             click.echo(f"{what + ':':10}{description}")
+        if quick:
+            click.echo("sizes:    tiny (--quick): no figures to trust, whatever the goals say")
         click.echo(f"\n{table.head()}")
         extent, rounds = (QUICK, 1) if quick else (FULL, rounds)
         unbroken = [_report(name, running, extent, rounds) for name in chosen or SCENARIOS]

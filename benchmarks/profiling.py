@@ -72,7 +72,7 @@ def main(jobs: int, plans: bool) -> None:
 def _spy(pid: int, raw: Path) -> subprocess.Popen[bytes] | None:
     """Has py-spy sample who holds the process's interpreter, until that ends."""
     if (spy := shutil.which("py-spy", path=f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin")) is None:
-        click.echo("py-spy is not installed: no profile of the worker", err=True)
+        click.echo(f"py-spy is not installed: no profile of the worker; `{sys.executable} -m pip install py-spy`", err=True)
         return None
     options = ["--gil", "--threads", "--rate", "250", "--format", "raw", "--output", str(raw), "--pid", str(pid)]
     return subprocess.Popen([spy, "record", *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -83,7 +83,7 @@ def _plans(log: Path) -> Iterator[str]:
     entries = log.read_text(errors="replace").split("duration: ")
     for what in ("picked as materialized", "with outcome as"):
         plans = [entry for entry in entries if what in entry and "Query Text" in entry]
-        yield f"\n{len(plans)} plans with {what!r}; the last:"
+        yield f"\n{len(plans)} plans with {what!r}{'; the last:' if plans else ' were sampled: give more --jobs'}"
         if plans:
             yield from (line.rstrip()[:150] for line in plans[-1].splitlines() if "(cost=" in line or "Buffers" in line)
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
+import signal
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 
+import click
 import psycopg
 from psycopg.conninfo import make_conninfo
 
@@ -27,18 +30,38 @@ _numbers = itertools.count(1)
 @contextmanager
 def server(given: str | None, settings: Mapping[str, str] = MappingProxyType({})) -> Iterator[str]:
     """The DSN of the server: the given one, or that of a new one with the server's default settings, but for these."""
-    if given is not None:
-        yield given
+    with _interruptible():
+        if given is not None:
+            try:
+                psycopg.connect(given).close()
+            except psycopg.OperationalError as error:
+                raise click.UsageError(f"--dsn: {error}") from None
+            yield given
+            return
+        directory = Path(tempfile.mkdtemp(prefix="pgq-sync-benchmarks-"))
+        directory.chmod(0o755)  # run by root, the server belongs to another user
+        try:
+            if settings:
+                _preset(directory / "data", settings)
+            with embedded_postgres(directory / "data") as dsn:
+                yield dsn
+        finally:
+            shutil.rmtree(directory, ignore_errors=True)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """A run that is told to end ends what it has started, also one that a shell has started in the background."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
         return
-    directory = Path(tempfile.mkdtemp(prefix="pgq-sync-benchmarks-"))
-    directory.chmod(0o755)  # run by root, the server belongs to another user
+    signals = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.signal(number, signal.default_int_handler) for number in signals]
     try:
-        if settings:
-            _preset(directory / "data", settings)
-        with embedded_postgres(directory / "data") as dsn:
-            yield dsn
+        yield
     finally:
-        shutil.rmtree(directory, ignore_errors=True)
+        for number, handler in zip(signals, before, strict=True):
+            signal.signal(number, handler)
 
 
 def _preset(data: Path, settings: Mapping[str, str]) -> None:

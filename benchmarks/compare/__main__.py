@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import signal
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import click
@@ -62,9 +61,15 @@ def main(
     whole = add or report_only or not (only or peers or quick)
     directory = output or (_OUTPUT if whole else _ASIDE)
     written = directory / "results.json"
+    if (report_only or add) and not written.exists():
+        raise click.UsageError(
+            f"there are no results in {directory}: run without --report-only and --add first, or name --output"
+        )
     if not report_only:
         chosen = {name: scenario for name, scenario in SCENARIOS.items() if name in only or not only}
         results = Results.read(written) if add else Results()
+        if written.exists() and not add:
+            click.echo(f"the results that lie in {directory} are replaced; --add would keep them", err=True)
         _measure(chosen, peers, 1 if quick else rounds, quick, dsn, written, results)
     (directory / "comparison.md").write_text(report.text(Results.read(written)))
     click.echo(f"written to {directory}", err=True)
@@ -82,7 +87,6 @@ def _measure(
 ) -> None:
     contestants = [contestant for contestant in CONTESTANTS if contestant.name in peers or not peers]
     with ExitStack() as stack:
-        stack.enter_context(_interruptible())
         running = stack.enter_context(server(dsn, _SETTINGS))
         tiny = {"sizes": "tiny (--quick): no figures to trust"} if quick else {}
         results.runs.append(Ran({**machine.describe(running), **tiny}, rounds))
@@ -91,18 +95,6 @@ def _measure(
         results.write(written)
         save = lambda: results.write(written)  # noqa: E731
         Run(scenarios=scenarios, results=results, benches=there, fastest=not peers, save=save).measure()
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """A run that is told to end ends what it has started, also one that a shell has started in the background."""
-    signals = (signal.SIGTERM, signal.SIGINT)
-    before = [signal.signal(number, signal.default_int_handler) for number in signals]
-    try:
-        yield
-    finally:
-        for number, handler in zip(signals, before, strict=True):
-            signal.signal(number, handler)
 
 
 def _draw(written: Path) -> None:

@@ -100,12 +100,12 @@ PLOTS: Mapping[str, Plot] = {
     ),
     "flatness": Plot(
         "Does it stay as fast?",
-        "jobs per second as a share of the plain drain; at the dashed line nothing is lost",
+        "jobs per second as a share of the plain drain; at the dashed line nothing is lost (priorities: 10,000, or all)",
         (
             _flat("loaded tables", "loaded"),
             _flat("held-back vacuum", "horizon"),
             _flat("10,000 queues", "lanes", "queues jobs/s"),
-            _flat("10,000 priorities, or all", "lanes", "priorities jobs/s"),
+            _flat("10,000 priorities", "lanes", "priorities jobs/s"),
         ),
     ),
     "waiting": Plot(

@@ -49,7 +49,11 @@ _ABOUT = About(
     crash="is lost: its row is deleted before it runs",
     joins="no",
     finished="nothing",
-    remarks={"waiting": "50 worker processes", "batches": "there is no way to enqueue many: `map` enqueues one by one"},
+    remarks={
+        "waiting": "50 worker processes",
+        "batches": "there is no way to enqueue many: `map` enqueues one by one",
+        "loaded": "it keeps nothing of finished jobs: none are filled in",
+    },
 )
 
 
