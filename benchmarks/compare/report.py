@@ -60,11 +60,18 @@ def _measured_again(ran: Ran, first: Ran, results: Results) -> str:
     by_contestants: dict[str, list[str]] = {}
     for scenario, names in ran.measured.items():
         if names:
-            told = "all" if set(names) == results.entries.keys() else ", ".join(sorted(names))
-            by_contestants.setdefault(told, []).append(scenario)
+            by_contestants.setdefault(_those(names, results), []).append(scenario)
     what = "; ".join(f"{', '.join(scenarios)} of {told}" for told, scenarios in by_contestants.items())
     differs = [f"{fact} {value}" for fact, value in ran.machine.items() if first.machine.get(fact) != value]
     return f"- {what} ({', '.join([f'rounds {ran.rounds}', *differs])})"
+
+
+def _those(names: Sequence[str], results: Results) -> str:
+    """Contestants in a few words."""
+    others = sorted(results.entries.keys() - set(names))
+    if not others:
+        return "all"
+    return f"all but {', '.join(others)}" if len(others) < len(names) else ", ".join(sorted(names))
 
 
 def _overview(results: Results) -> Iterator[str]:
