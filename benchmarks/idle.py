@@ -13,6 +13,8 @@ from benchmarks.servers import application, database
 from pgq_sync import Job
 
 _SETTLE = 2.0  # seconds in which a worker that has just started comes to rest
+_FIRST = 60.0  # seconds in which it does for the first time what it then does hourly
+_LOOK = 0.1  # seconds
 
 
 def measure(server: str, extent: Extent) -> Sequence[Reading]:
@@ -30,11 +32,20 @@ def serve(pipe: Pipe, dsn: str, seconds: float) -> None:
         pgq.entrypoint("idle")(_never_called)
         with pgq.worker() as worker:
             worker.listening.wait()
+            _wait_for_upkeep(sent, seconds)
             time.sleep(_SETTLE)
             before, processor = len(sent), time.process_time()
             time.sleep(seconds)
             used = len(sent) - before, time.process_time() - processor
         pipe.send(used)
+
+
+def _wait_for_upkeep(sent: Sequence[str], seconds: float) -> None:
+    """What is done once an hour shall not count as if it were done each minute."""
+    if seconds >= _FIRST:
+        deadline = time.monotonic() + 2 * _FIRST
+        while "maintain" not in sent and time.monotonic() < deadline:
+            time.sleep(_LOOK)
 
 
 def _never_called(job: Job) -> None:
