@@ -316,3 +316,16 @@ def test_what_no_connection_can_be_made_from_is_refused_at_once_and_not_shown(
     with pytest.raises(TypeError, match=message) as refused:
         make(given)
     assert "hunter2" not in str(refused.value)
+
+
+def test_a_script_that_closes_nothing_ends_without_waiting_for_its_pool(dsn: str) -> None:
+    script = """
+import atexit, sys, threading
+from pgq_sync import PgQueuer
+
+atexit.register(lambda: print([thread.name for thread in threading.enumerate()]))  # it runs last
+pgq = PgQueuer.from_dsn(sys.argv[1])
+pgq.enqueue("work")
+"""
+    done = subprocess.run([sys.executable, "-c", script, dsn], timeout=60, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "['MainThread']\n", "")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import os
 import threading
 import time
@@ -99,6 +101,7 @@ class LazyPool:
         if pool is not None:
             return pool
         self._watch_for_forks()
+        _close_at_exit(self)
         with self._lock:
             if self._pool is None:
                 # A wrong DSN or a server that is away is told at once, and not after a pool has tried for long.
@@ -134,6 +137,25 @@ class LazyPool:
         self._lock = threading.Lock()
         self._inherited = self._pool or self._inherited
         self._pool = None
+
+
+_used: weakref.WeakSet[LazyPool] = weakref.WeakSet()
+
+
+def _close_at_exit(pool: LazyPool) -> None:
+    """Whoever closes nothing need not wait: from Python 3.13 on an open pool costs the interpreter's end 5 s for each thread."""
+    _used.add(pool)
+    _register_closing()
+
+
+@functools.cache
+def _register_closing() -> None:
+    atexit.register(_close_used)
+
+
+def _close_used() -> None:
+    for pool in list(_used):
+        pool.close()
 
 
 class HandlersPool(LazyPool):
