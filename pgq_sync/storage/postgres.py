@@ -1,4 +1,7 @@
-"""The queue on PostgreSQL: enqueuing, writing outcomes, the fleet. Claims are made in claimer.py, on a connection apart."""
+"""The queue on PostgreSQL: enqueuing, writing outcomes, the fleet. Claims are made in claimer.py, on a connection apart.
+
+A little longer than other files: one class answers the store's whole protocol.
+"""
 
 from __future__ import annotations
 

@@ -75,6 +75,6 @@ def _all_work(worker: Running, jobs: int) -> None:
 
     worker.until(lambda: working() or worker.tallied.count() >= jobs, _START)
     if not working():
-        raise Broken(f"only one of two workers has run jobs:\n{worker.said()}")
+        raise Broken(f"not each of the workers has run jobs:\n{worker.said()}")
     if worker.tallied.count() >= jobs:
         raise Broken(f"all {jobs:,} jobs had run before each of the workers had run one")
