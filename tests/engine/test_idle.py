@@ -30,6 +30,7 @@ def test_an_idle_worker_beats_looks_and_searches_with_one_statement_each(dsn: st
             wait_until(lambda: sent.count("beat") > TURNS)
             often = Counter(sent)
     hourly = {"sweep_progress", "sweep_watches", "maintain"}
+    assert often.pop("next_schedule", 0) <= 1, often  # the scheduler's one look after the connection may come late
     assert set(often) - hourly == {"beat", "lanes", "forsaken", "idle_requests"}
     assert max(often["forsaken"], often["idle_requests"]) <= often["beat"] + 1, often
 
