@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Literal, overload
 import psycopg
 from psycopg_pool import ConnectionPool
 
+from pgq_sync.engine.environment import Environment
 from pgq_sync.engine.watcher import CompletionWatcher, result_of
 from pgq_sync.engine.worker import Worker, WorkReport
 from pgq_sync.entrypoints.context import Context
@@ -50,14 +51,17 @@ class PgQueuer(Producer):
 
     Args:
         connect: makes the source of connections; None: there is no database.
-        settings: None: `Settings.from_env()`, at first use.
+        settings: or what reads them, at the first use; None: `Settings.from_env`.
         resources: the mapping that every job and schedule of the process gets as `context.resources`.
     """
 
-    def __init__(self, connect: Connect | None, settings: Settings | None, resources: Resources | None) -> None:
+    def __init__(
+        self, connect: Connect | None, settings: Settings | Callable[[], Settings] | None, resources: Resources | None
+    ) -> None:
         self.registry = Registry()
         self.resources: Resources = {} if resources is None else resources
-        self.backend = Backend(connect, settings, RowClock())  # tests put another in its place
+        self.environment: Environment | None = None  # the framework in which handlers run
+        self.backend = Backend(connect, settings or Settings.from_env, RowClock())  # tests put another in its place
         super().__init__(lambda: self.store.intake(), lambda: self.settings, self.registry.queue_of)
 
     @classmethod
@@ -314,6 +318,7 @@ class PgQueuer(Producer):
             resources=self.resources,
             # Children of a job never join a transaction that the caller's connection happens to be in.
             produce=self._producer,
+            environment=self.environment,
             queues=queues,
             entrypoints=entrypoints,
             mode=QueueExecutionMode(mode),

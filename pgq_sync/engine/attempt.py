@@ -1,4 +1,4 @@
-"""The context of an attempt that has a timeout or a transaction. The others do without any of this.
+"""The context of an attempt that has a timeout, a transaction or a framework. The others do without any of this.
 
 The slot's thread runs the handler in it; the watchdog's thread looks after it.
 """
@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime, timedelta, timezone
 from typing import Any, TypeVar
 
+from pgq_sync.engine.environment import Surrounding
 from pgq_sync.engine.guard import Guard
 from pgq_sync.entrypoints.context import Context, TakeReport
 from pgq_sync.entrypoints.signals import Signal
@@ -32,7 +33,7 @@ class Attempt(Context):
         report, stopping: as in `Context`.
     """
 
-    __slots__ = ("_deadline", "_transaction", "guard", "settling", "started", "warned")
+    __slots__ = ("_deadline", "_transaction", "guard", "settling", "started", "surrounding", "warned")
 
     def __init__(
         self,
@@ -48,6 +49,7 @@ class Attempt(Context):
         self.guard = None if timeout is None else Guard(timeout)
         self.settling = False  # the handler has returned, and its transaction is to be committed
         self.warned = False  # that its transaction is open for long
+        self.surrounding: Surrounding | None = None  # the framework's
         self._deadline = None if timeout is None else datetime.now(timezone.utc) + timedelta(seconds=timeout)
         self._transaction: HandlerTransaction | None = None
 
@@ -107,9 +109,10 @@ class Attempt(Context):
         try:
             return self.guard.run(handler)
         finally:
-            if self._transaction is not None and self.guard.fired:
+            if self.guard.fired:
                 # A cancel request on its way would hit whoever uses the connection next.
-                self._transaction.discard()
+                for interrupted in self._interruptible():
+                    interrupted.discard()
 
     def end_time(self) -> None:
         """The deadline has come: stops the handler. From the watchdog's thread; to be called until the guard has fired."""
@@ -121,9 +124,18 @@ class Attempt(Context):
         if not self.guard.fire():
             return
         self.cancelled.set()
-        if self.in_transaction_since is not None and self._transaction is not None:
+        for interrupted in self._interruptible():
             # In a thread of its own: while one server is slow to take the request, other deadlines come.
-            threading.Thread(target=self._transaction.cancel, name="pgq-cancel", daemon=True).start()
+            threading.Thread(target=interrupted.cancel, name="pgq-cancel", daemon=True).start()
+
+    def _interruptible(self) -> list[HandlerTransaction | Surrounding]:
+        """What may wait for an answer."""
+        found: list[HandlerTransaction | Surrounding] = []
+        if self._transaction is not None and self._transaction.since is not None:
+            found.append(self._transaction)
+        if self.surrounding is not None:
+            found.append(self.surrounding)
+        return found
 
     def _shielded(self) -> AbstractContextManager[None]:
         return nullcontext() if self.guard is None else self.guard.shield()

@@ -10,13 +10,14 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, MutableMapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from typing import Any
 
 from pgq_sync.engine import outcomes
 from pgq_sync.engine.attempt import Attempt
 from pgq_sync.engine.completer import unstorable
+from pgq_sync.engine.environment import Environment, around_in, within
 from pgq_sync.engine.guard import Guard
 from pgq_sync.engine.identity import identify
 from pgq_sync.engine.runner import Produce, Runner
@@ -42,19 +43,27 @@ class Inline:
         settings: of the application.
         resources: the mapping that all jobs share.
         produce: makes what `context.enqueue` enqueues with.
+        environment: the framework that they run in.
 
     Raises:
         ConfigError: nothing is registered.
     """
 
     def __init__(
-        self, store: Jobs, registry: Registry, settings: Settings, resources: MutableMapping[Any, Any], produce: Produce
+        self,
+        store: Jobs,
+        registry: Registry,
+        settings: Settings,
+        resources: MutableMapping[Any, Any],
+        produce: Produce,
+        environment: Environment | None = None,
     ) -> None:
         self._store = store
         self._close_executors = registry.close
         self._worker = identify(registry, settings, name="inline", queues=None, entrypoints=None)
         self._runner = Runner(
             *(registry, store, resources, produce, settings.max_rescues, lambda deadline: None),
+            around=around_in(environment, borrowed=True),
             lets_out=(KeyboardInterrupt,),  # here it is meant for the caller, whose thread this is
         )
 
@@ -103,10 +112,18 @@ class Inline:
             return self._store.settle(self._worker.worker_id, [unstorable(settlement, error)])
 
 
-def attempt(entrypoint: Entrypoint, job: Job, store: Jobs, resources: MutableMapping[Any, Any], produce: Produce) -> Any:
+def attempt(
+    entrypoint: Entrypoint,
+    job: Job,
+    store: Jobs,
+    resources: MutableMapping[Any, Any],
+    produce: Produce,
+    environment: Environment | None = None,
+) -> Any:
     """Runs one attempt of a job that need not be in the store; gives and raises what its executor does."""
     context = Attempt(job, resources, produce(store.intake), entrypoint.parameters.timeout)
-    with store.sheltered(), _deadlines() as entered:
+    surrounding = nullcontext() if environment is None else within(environment.around(job, borrowed=True))
+    with store.sheltered(), surrounding, _deadlines() as entered:
         entered(context)
         try:
             return _executed(entrypoint, context, store, produce)

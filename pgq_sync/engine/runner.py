@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from pgq_sync.engine import outcomes
 from pgq_sync.engine.attempt import Attempt
+from pgq_sync.engine.environment import Around, Surrounding, within
 from pgq_sync.entrypoints.context import Context, TakeReport
 from pgq_sync.entrypoints.registry import Entrypoint, Registry
 from pgq_sync.entrypoints.signals import Signal
@@ -46,6 +47,7 @@ class Runner:
         max_rescues: how often a job is run again after its worker died.
         expect: told the deadline of each attempt that has one.
         report: told how far attempts are.
+        around: makes what surrounds each attempt; None: nothing does.
         lets_out: what an attempt may raise to whoever runs it, and that is not taken for the end of the job.
 
     Attributes:
@@ -61,6 +63,7 @@ class Runner:
         max_rescues: int,
         expect: Callable[[float], None],
         report: TakeReport | None = None,
+        around: Around | None = None,
         lets_out: tuple[type[BaseException], ...] = (),
     ) -> None:
         self.stopping = Signal()
@@ -72,6 +75,7 @@ class Runner:
         self._max_rescues = max_rescues
         self._expect = expect
         self._report = report
+        self._around = around
         self._lets_out = lets_out
 
     def run(self, claim: Claim, entered: Entered) -> Outcome:
@@ -81,8 +85,9 @@ class Runner:
             if claim.rescues > self._max_rescues:
                 return outcomes.worn_out(entrypoint, claim)
             parameters = entrypoint.parameters
-            if parameters.timeout is not None or parameters.transactional:
-                return self._special(entrypoint, claim, entered)
+            surrounding = None if self._around is None else self._around(claim.job)
+            if surrounding is not None or parameters.timeout is not None or parameters.transactional:
+                return self._special(entrypoint, claim, entered, surrounding)
             return self._plain(entrypoint, claim, entered)
         except self._lets_out:
             raise
@@ -109,17 +114,19 @@ class Runner:
         except BaseException as error:
             return outcomes.raised(entrypoint, context, error)
 
-    def _special(self, entrypoint: Entrypoint, claim: Claim, entered: Entered) -> Outcome:
-        """An attempt with a timeout or a transaction."""
+    def _special(self, entrypoint: Entrypoint, claim: Claim, entered: Entered, surrounding: Surrounding | None) -> Outcome:
+        """An attempt with a timeout, a transaction or a framework."""
         parameters = entrypoint.parameters
         attempt = Attempt(claim.job, self._resources, self._producer, parameters.timeout, self._report, self.stopping)
+        attempt.surrounding = surrounding
         entered(attempt)
         if attempt.guard is not None:
             self._expect(attempt.guard.deadline)
         try:
-            if parameters.transactional:
-                return self._transact(entrypoint, claim, attempt)
-            return self._execute(entrypoint, attempt)
+            with contextlib.nullcontext() if surrounding is None else within(surrounding):
+                if parameters.transactional:
+                    return self._transact(entrypoint, claim, attempt)
+                return self._execute(entrypoint, attempt)
         except ClaimLost:
             return outcomes.lost(claim.job)
         except self._lets_out:

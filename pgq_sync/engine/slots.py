@@ -5,6 +5,7 @@ The pool's threads loop over a queue instead of being given one future per job: 
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import time
@@ -49,6 +50,7 @@ class Slots:
         on_room: called, in the slot's thread, when few enough jobs wait for new ones to be claimed.
         batch_size: the most jobs to claim at once; None: as many as the pool finishes in 0.2 s.
         max_stuck: how many further threads the pool may need.
+        on_leave: called in each slot's thread at its end.
     """
 
     def __init__(
@@ -60,12 +62,14 @@ class Slots:
         *,
         batch_size: int | None = None,
         max_stuck: int = 0,
+        on_leave: Callable[[], None] = lambda: None,
     ) -> None:
         self._run = run
         self._done = done
         self._on_room = on_room
         self._batch_size = batch_size
         self._max_stuck = max_stuck
+        self._on_leave = on_leave
         self._waiting: queue.SimpleQueue[Claim | None] = queue.SimpleQueue()
         self._reservation = Reservation(on_room)
         self._pool = ThreadPoolExecutor(size + max_stuck, thread_name_prefix="pgq-slot")
@@ -206,6 +210,8 @@ class Slots:
         try:
             self._loop(slot)
         finally:
+            with contextlib.suppress(Exception):
+                self._on_leave()
             with self._lock:
                 (self._stuck if slot.stuck else self._slots).remove(slot)
                 closed, regained = self._on_end, slot.stuck and self._missing > 0

@@ -19,6 +19,7 @@ from typing import Any
 from pgq_sync.durations import in_seconds
 from pgq_sync.engine.canceller import Canceller
 from pgq_sync.engine.completer import Completer
+from pgq_sync.engine.environment import Environment, around_in
 from pgq_sync.engine.exit import stop_at_exit
 from pgq_sync.engine.identity import identify, refuse_import
 from pgq_sync.engine.keeper import Keeper
@@ -80,6 +81,7 @@ class Worker:
         *,
         resources: MutableMapping[Any, Any],
         produce: Produce,
+        environment: Environment | None,
         queues: Sequence[str] | None,
         entrypoints: Sequence[str] | None,
         mode: QueueExecutionMode,
@@ -105,7 +107,8 @@ class Worker:
         self._watchdog = Watchdog(lambda: self._mailbox.put(EXHAUSTED))
         self._reporter = Reporter(store, self.info.worker_id)
         self._runner = Runner(
-            registry, store, resources, produce, settings.max_rescues, self._watchdog.expect, self._reporter.put
+            *(registry, store, resources, produce, settings.max_rescues, self._watchdog.expect, self._reporter.put),
+            around=around_in(environment, borrowed=False),
         )
         self._slots = Slots(
             settings.concurrency,
@@ -114,6 +117,7 @@ class Worker:
             self._listener.wake,
             batch_size=settings.batch_size,
             max_stuck=settings.max_stuck,
+            on_leave=(lambda: None) if environment is None else environment.leave_thread,
         )
         self._shutdown = Shutdown(self._mailbox, self._slots, self._runner, self._completer)
         self._canceller = Canceller(self._completer.held, store, self._slots)

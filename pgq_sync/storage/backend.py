@@ -35,21 +35,22 @@ class Backend:
 
     Args:
         connect: makes the source of connections; None: there is no database.
-        settings: None: `Settings.from_env()`, at the first use.
+        settings: or what reads them at the first use.
         clock: the time that rows get.
     """
 
-    def __init__(self, connect: Connect | None, settings: Settings | None, clock: RowClock) -> None:
+    def __init__(self, connect: Connect | None, settings: Settings | Callable[[], Settings], clock: RowClock) -> None:
         self.clock = clock
         self.workers: WeakValueDictionary[UUID, Working] = WeakValueDictionary()  # of this process
         self._connect = connect
         # Filled at first use by setdefault, which needs no lock: none can be held while a process forks.
         self._kept: dict[str, Any] = {}
-        self._made: dict[str, Any] = {} if settings is None else {"settings": settings}
+        self._read_settings = settings if callable(settings) else lambda: settings
+        self._made: dict[str, Any] = {}
 
     @property
     def settings(self) -> Settings:
-        made: Settings = self._made.get("settings") or self._made.setdefault("settings", Settings.from_env())
+        made: Settings = self._made.get("settings") or self._made.setdefault("settings", self._read_settings())
         return made
 
     @property

@@ -19,6 +19,8 @@ from pgq_sync.storage.database import PsycopgSession, Session
 from pgq_sync.storage.dsn import complete_dsn, dsn_of_connection, find_dsn, split_options
 from pgq_sync.storage.limited import ANSWER_LIMIT, LimitedConnection
 from pgq_sync.storage.pools import HandlersPool, LazyPool
+from pgq_sync.storage.store import HandlerTransaction
+from pgq_sync.storage.transactions import Finish, MakeIntake, PostgresTransaction
 
 # psycopg prepares statements, and a plan made while the table was empty would go on reading all of it when it is
 # large. Every statement of ours has an index to use. And where the database's default isolation is a stricter one, rivals
@@ -64,14 +66,12 @@ class Connections(Protocol):
 class EngineConnections(Connections, Protocol):
     """A worker's connections. A session gives up a statement to which no answer comes; `close` leaves the source's alone."""
 
-    def handler(self) -> AbstractContextManager[psycopg.Connection[Any]]:
-        """A connection in autocommit for a handler's own statements.
+    def transaction(self, intake: MakeIntake, finish: Finish) -> AbstractContextManager[HandlerTransaction]:
+        """The transaction of one attempt, on a connection for a handler's own statements.
 
-        They come from a pool apart, since a handler may hold one for long, and are reused: what a handler sets by
-        `set` stays, what it set on the psycopg object is undone. After an error the connection is closed instead.
-
-        Raises:
-            psycopg.OperationalError: none can be had.
+        Args:
+            intake: where to enqueue on a connection.
+            finish: writes a completion on a connection.
         """
 
 
@@ -108,8 +108,8 @@ class OwnPool:
             return connect_listener(self._settings.listen_dsn, lambda: self.dsn, self._answer_limit)
         return connect(self.dsn, "direct")
 
-    def for_engine(self, *, handlers: int = 1) -> EngineConnections:
-        return _Engine(self, _handlers_pool(handlers, lambda: self.dsn, self._probe), self._lent)
+    def for_engine(self, *, handlers: int = 1) -> PoolEngine:
+        return PoolEngine(self, _handlers_pool(handlers, lambda: self.dsn, self._probe), self._lent)
 
     def close(self) -> None:
         self._pool.close()
@@ -147,7 +147,7 @@ class ForeignPool:
             return connect_listener(self._settings.listen_dsn, lambda: self._parameters()[0], ANSWER_LIMIT)
         return connect(self._parameters()[0], "direct")
 
-    def for_engine(self, *, handlers: int = 1) -> EngineConnections:
+    def for_engine(self, *, handlers: int = 1) -> PoolEngine:
         # Handlers get connections of their own, since the caller's pool may be small.
         pool = _handlers_pool(
             handlers,
@@ -156,7 +156,7 @@ class ForeignPool:
             options=lambda: self._parameters()[1],
             afresh=callable(self._pool.conninfo) or callable(self._pool.kwargs),
         )
-        return _Engine(self, pool, self._lent)
+        return PoolEngine(self, pool, self._lent)
 
     def close(self) -> None:
         """The pool is the caller's."""
@@ -184,7 +184,7 @@ class ForeignConnection:
     def direct(self, *, listening: bool = False) -> psycopg.Connection[Any]:
         return self._others().direct(listening=listening)
 
-    def for_engine(self, *, handlers: int = 1) -> EngineConnections:
+    def for_engine(self, *, handlers: int = 1) -> PoolEngine:
         return self._others().for_engine(handlers=handlers)
 
     def close(self) -> None:
@@ -197,8 +197,8 @@ class ForeignConnection:
         return self._own
 
 
-class _Engine:
-    """EngineConnections.
+class PoolEngine:
+    """A worker's connections, with a pool apart for handlers.
 
     Args:
         source: where all but the handlers' connections come from.
@@ -206,7 +206,7 @@ class _Engine:
         lent: where `source` finds the pools that it closes with its own.
     """
 
-    def __init__(self, source: Connections, handlers: LazyPool, lent: set[LazyPool]) -> None:
+    def __init__(self, source: OwnPool | ForeignPool, handlers: LazyPool, lent: set[LazyPool]) -> None:
         self._source = source
         self._handlers = handlers
         self._lent = lent
@@ -217,10 +217,21 @@ class _Engine:
     def direct(self, *, listening: bool = False) -> psycopg.Connection[Any]:
         return self._source.direct(listening=listening)
 
-    def for_engine(self, *, handlers: int = 1) -> EngineConnections:
+    def for_engine(self, *, handlers: int = 1) -> PoolEngine:
         return self._source.for_engine(handlers=handlers)
 
+    def transaction(self, intake: MakeIntake, finish: Finish) -> AbstractContextManager[HandlerTransaction]:
+        return PostgresTransaction(self.handler, intake, finish)
+
     def handler(self) -> AbstractContextManager[psycopg.Connection[Any]]:
+        """A connection in autocommit for a handler's own statements.
+
+        They come from a pool apart, since a handler may hold one for long, and are reused: what a handler sets by
+        `set` stays, what it set on the psycopg object is undone. After an error the connection is closed instead.
+
+        Raises:
+            psycopg.OperationalError: none can be had.
+        """
         self._lent.add(self._handlers)
         return self._handlers.connection()
 

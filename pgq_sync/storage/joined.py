@@ -18,7 +18,8 @@ from pgq_sync.storage.connections import EngineConnections
 from pgq_sync.storage.database import BoundSession, Session, bind
 from pgq_sync.storage.names import Names
 from pgq_sync.storage.postgres import PostgresStore
-from pgq_sync.storage.store import Clock, HandlerTransaction, Intake
+from pgq_sync.storage.store import OWN, Clock, HandlerTransaction, Intake
+from pgq_sync.storage.transactions import Finish, MakeIntake
 
 
 class JoinedConnections:
@@ -57,9 +58,8 @@ class JoinedConnections:
     def for_engine(self, *, handlers: int = 1) -> EngineConnections:
         return self
 
-    @contextmanager
-    def handler(self) -> Iterator[psycopg.Connection[Any]]:
-        yield psycopg_connection(self.bound())
+    def transaction(self, intake: MakeIntake, finish: Finish) -> AbstractContextManager[HandlerTransaction]:
+        return JoinedTransaction(self.bound(), lambda: intake(OWN))
 
     def close(self) -> None:
         """The connection is the caller's."""
@@ -90,9 +90,6 @@ class JoinedStore(PostgresStore):
             except Exception:
                 # A statement of the handler's has failed: PostgreSQL takes no other before that is undone.
                 session.undo("pgq_sync_attempt")
-
-    def transaction(self) -> AbstractContextManager[HandlerTransaction]:
-        return JoinedTransaction(self._joined.bound(), self.intake)
 
 
 class JoinedTransaction:

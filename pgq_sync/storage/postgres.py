@@ -19,7 +19,7 @@ from pgq_sync.storage import progress
 from pgq_sync.storage.arrays import integers
 from pgq_sync.storage.claimer import PostgresClaimer
 from pgq_sync.storage.claiming import LocalLimits
-from pgq_sync.storage.connections import Connections
+from pgq_sync.storage.connections import Connections, EngineConnections
 from pgq_sync.storage.database import PsycopgSession, Row, Session, bind
 from pgq_sync.storage.failures import lacks_partition, told, translated
 from pgq_sync.storage.inserts import PostgresIntake
@@ -33,7 +33,6 @@ from pgq_sync.storage.schema import Schema
 from pgq_sync.storage.settling import expected, finished, parted, returned
 from pgq_sync.storage.statements import statements
 from pgq_sync.storage.store import OWN, Clock, HandlerTransaction, database_clock, unheard
-from pgq_sync.storage.transactions import Lend, PostgresTransaction
 from pgq_sync.storage.turns import claim_next
 from pgq_sync.storage.waker import Waker
 from pgq_sync.storage.watches import PostgresLookout
@@ -46,22 +45,24 @@ class PostgresStore:
         connections: where its connections come from.
         names: the tables' names.
         clock: the time that rows get; by default the database's own.
-        lend: lends connections to handlers; a worker's store has it.
+        engine: a worker's connections, which its store has.
     """
 
-    def __init__(self, connections: Connections, names: Names, clock: Clock = database_clock, lend: Lend | None = None) -> None:
+    def __init__(
+        self, connections: Connections, names: Names, clock: Clock = database_clock, engine: EngineConnections | None = None
+    ) -> None:
         self._connections = connections
         self._names = names
         self._sql = statements(names)
         self._told = told(names)
         self._translated = translated(names)
         self._clock = clock
-        self._lend = lend
+        self._engine = engine
         self._partitioned_on: date | None = None  # the day on which history was last seen to be ready
 
     def for_engine(self, *, handlers: int = 1) -> PostgresStore:
         connections = self._connections.for_engine(handlers=handlers)
-        return PostgresStore(connections, self._names, self._clock, connections.handler)
+        return PostgresStore(connections, self._names, self._clock, connections)
 
     def require_schema(self) -> None:
         with self._translated, rights_told(self._connections, self._names):
@@ -120,7 +121,7 @@ class PostgresStore:
         return nullcontext()  # claims are committed here, and handlers have connections of their own
 
     def transaction(self) -> AbstractContextManager[HandlerTransaction]:
-        return PostgresTransaction(self._lend or self._connections.for_engine().handler, self.intake, self.finish)
+        return (self._engine or self._connections.for_engine()).transaction(self.intake, self.finish)
 
     def finish(self, connection: Any, settlement: Settlement) -> bool:
         self._have_partition()

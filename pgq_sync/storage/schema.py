@@ -61,7 +61,7 @@ class Schema:
     def uninstall(self) -> None:
         """Drops everything, jobs and history included; not the schema that held it."""
         with self._changing() as session:
-            session.run(self._sql["drop_all"])
+            uninstall(session, self._names)
 
     def verify(self) -> list[str]:
         """Compares every table, column, index, constraint, trigger and function with what a fresh install makes.
@@ -119,24 +119,12 @@ class Schema:
 
     def _migrate(self, *, create: bool) -> list[str]:
         with self._changing() as session:
-            missing = not session.run(self._sql["is_installed"])[0][0]
-            installed = 0 if create and missing else self._installed(session)
-            session.run(_script(self._names, installed))
-        return [f"{each.version:04d} {each.title}" for each in migrations() if each.version > installed]
+            if create or is_installed(session, self._names):
+                return bring_up_to_date(session, self._names)
+            raise SchemaError(lacking(self._names))
 
     def _installed(self, session: Session) -> int:
-        known = migrations()[-1].version
-        try:
-            rows = session.run(self._sql["installed_version"])
-        except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
-            raise SchemaError(lacking(self._names)) from None
-        installed = int(rows[0][0]) if rows else 0
-        if installed > known:
-            raise SchemaError(
-                f"the schema has version {installed}, this pgq-sync knows only {known}: "
-                "upgrade the package, `pip install -U pgq-sync`"
-            )
-        return installed
+        return installed_version(session, self._names)
 
     def _fresh_catalog(self, session: Session, schema: str) -> dict[str, str]:
         """What a fresh install looks like, told as if it were in `schema`."""
@@ -174,6 +162,52 @@ class Schema:
         with self._session() as session, atomic(session):
             session.run(self._sql["lock_schema"])
             yield session
+
+
+def is_installed(session: Session, names: Names) -> bool:
+    """Whether there are tables, of whatever version."""
+    return bool(session.run(statements(names)["is_installed"])[0][0])
+
+
+def installed_version(session: Session, names: Names) -> int:
+    """The version of the tables that are there.
+
+    Raises:
+        SchemaError: there are none, or something newer than this version of pgq-sync knows.
+    """
+    known = migrations()[-1].version
+    try:
+        rows = session.run(statements(names)["installed_version"])
+    except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
+        raise SchemaError(lacking(names)) from None
+    installed = int(rows[0][0]) if rows else 0
+    if installed > known:
+        raise SchemaError(
+            f"the schema has version {installed}, this pgq-sync knows only {known}: "
+            "upgrade the package, `pip install -U pgq-sync`"
+        )
+    return installed
+
+
+def bring_up_to_date(session: Session, names: Names) -> list[str]:
+    """Runs the migrations that are missing, all of them where nothing is installed, in the session's transaction.
+
+    Returns:
+        Those that were run.
+
+    Raises:
+        SchemaError: something newer is installed than this version of pgq-sync knows.
+    """
+    session.run(statements(names)["lock_schema"])
+    installed = installed_version(session, names) if is_installed(session, names) else 0
+    session.run(_script(names, installed))
+    return [f"{each.version:04d} {each.title}" for each in migrations() if each.version > installed]
+
+
+def uninstall(session: Session, names: Names) -> None:
+    """Drops everything, in the session's transaction."""
+    session.run(statements(names)["lock_schema"])
+    session.run(statements(names)["drop_all"])
 
 
 def script(action: Literal["install", "upgrade", "uninstall"], names: Names, installed: int = 0) -> str:

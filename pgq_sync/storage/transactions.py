@@ -17,6 +17,8 @@ from pgq_sync.storage.store import Intake
 logger = logging.getLogger("pgq_sync.engine")
 
 Lend = Callable[[], AbstractContextManager[psycopg.Connection[Any]]]
+MakeIntake = Callable[[Any], AbstractContextManager[Intake]]
+Finish = Callable[[Any, Settlement], bool]
 
 _CANCEL_TIMEOUT = 2.0  # seconds for the server to take a cancel request
 
@@ -33,8 +35,8 @@ class PostgresTransaction:
     def __init__(
         self,
         lend: Lend,
-        intake: Callable[[Any], AbstractContextManager[Intake]],
-        finish: Callable[[Any, Settlement], bool],
+        intake: MakeIntake,
+        finish: Finish,
     ) -> None:
         self.since: float | None = None
         self._lend = lend

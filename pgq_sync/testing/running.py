@@ -118,7 +118,7 @@ def run_job(
         store = pgq.store.for_engine()
         try:
             given = pgq.resources if resources is None else resources
-            return inline.attempt(pgq.registry.get(name), job, store, given, _producing(pgq))
+            return inline.attempt(pgq.registry.get(name), job, store, given, _producing(pgq), pgq.environment)
         finally:
             store.close()
 
@@ -152,7 +152,7 @@ def drain(pgq: PgQueuer, *, connection: Any = None, max_jobs: int | None = None)
     with where(pgq, connection):
         store = pgq.store.for_engine()
         try:
-            return Inline(store, pgq.registry, pgq.settings, pgq.resources, _producing(pgq)).drain(max_jobs)
+            return Inline(store, pgq.registry, pgq.settings, pgq.resources, _producing(pgq), pgq.environment).drain(max_jobs)
         finally:
             store.close()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from pgq_sync import Context
 from pgq_sync.engine.slots import MOST, Slots
@@ -20,7 +21,7 @@ def claims(*numbers: int) -> Claimed:
 
 
 @contextmanager
-def running(run: Callable[[Claim], None], **options: int) -> Iterator[tuple[Slots, list[Settlement]]]:
+def running(run: Callable[[Claim], None], **options: Any) -> Iterator[tuple[Slots, list[Settlement]]]:
     done: list[Settlement] = []
     ended = threading.Event()
 

@@ -16,7 +16,7 @@ from psycopg.rows import dict_row, tuple_row
 from psycopg_pool import ConnectionPool
 
 from pgq_sync import Context, Job, NewJob, PgQueuer, Settings
-from pgq_sync.storage.connections import Connections, ForeignConnection, ForeignPool, OwnPool
+from pgq_sync.storage.connections import ForeignConnection, ForeignPool, OwnPool
 from tests.network.proxy import Proxy
 from tests.storage.support import query
 from tests.storage.support import waiting as locks_waited_for
@@ -27,22 +27,23 @@ PLAIN = ("timezone", "enable_seqscan", "plan_cache_mode", "synchronous_commit", 
 
 
 @contextmanager
-def _own(dsn: str) -> Iterator[Connections]:
+def _own(dsn: str) -> Iterator[Source]:
     yield OwnPool(Settings(pool_size=1), dsn)
 
 
 @contextmanager
-def _foreign_pool(dsn: str) -> Iterator[Connections]:
+def _foreign_pool(dsn: str) -> Iterator[Source]:
     with ConnectionPool(dsn, min_size=0, max_size=1, open=True) as pool:
         yield ForeignPool(pool, Settings())
 
 
 @contextmanager
-def _foreign_connection(dsn: str) -> Iterator[Connections]:
+def _foreign_connection(dsn: str) -> Iterator[Source]:
     with closing(psycopg.connect(dsn)) as connection:
         yield ForeignConnection(connection, Settings(pool_size=1))
 
 
+Source = OwnPool | ForeignPool | ForeignConnection
 SOURCES: dict[str, Callable[[str], Any]] = {
     "own pool": _own,
     "caller's pool": _foreign_pool,
@@ -51,14 +52,14 @@ SOURCES: dict[str, Callable[[str], Any]] = {
 
 
 @pytest.fixture(params=SOURCES)
-def source(request: pytest.FixtureRequest, dsn: str) -> Iterator[Connections]:
+def source(request: pytest.FixtureRequest, dsn: str) -> Iterator[Source]:
     """Where connections come from, with one connection for the engine's sessions."""
     with SOURCES[request.param](dsn) as source:
         yield source
         source.close()
 
 
-def test_a_handler_gets_a_plain_connection_in_autocommit(source: Connections, dsn: str) -> None:
+def test_a_handler_gets_a_plain_connection_in_autocommit(source: Source, dsn: str) -> None:
     engine = source.for_engine()
     assert query(dsn, OPEN) == [(0,)]
     with engine.handler() as connection, closing(psycopg.connect(dsn)) as other:
@@ -72,7 +73,7 @@ def test_a_handler_gets_a_plain_connection_in_autocommit(source: Connections, ds
     assert query(dsn, OPEN) == [(1,)]
 
 
-def test_handlers_leave_the_engine_its_connections(source: Connections) -> None:
+def test_handlers_leave_the_engine_its_connections(source: Source) -> None:
     engine = source.for_engine(handlers=3)
     with ExitStack() as stack:
         pids = {_pid(stack.enter_context(engine.handler())) for _ in range(3)}
@@ -81,7 +82,7 @@ def test_handlers_leave_the_engine_its_connections(source: Connections) -> None:
         assert len(pids) == 4
 
 
-def test_one_handler_more_than_there_are_connections_waits(source: Connections, dsn: str) -> None:
+def test_one_handler_more_than_there_are_connections_waits(source: Source, dsn: str) -> None:
     engine = source.for_engine(handlers=1)
     waiting, got = threading.Event(), threading.Event()
 
@@ -100,7 +101,7 @@ def test_one_handler_more_than_there_are_connections_waits(source: Connections, 
     thread.join()
 
 
-def test_a_connection_is_used_again_as_it_was(source: Connections) -> None:
+def test_a_connection_is_used_again_as_it_was(source: Source) -> None:
     engine = source.for_engine()
     with engine.handler() as connection:
         pid = _pid(connection)
@@ -124,7 +125,7 @@ class Interruption(BaseException):
 
 
 @pytest.mark.parametrize("error", [ValueError, Interruption])
-def test_after_an_error_a_connection_is_closed_and_rolled_back(source: Connections, dsn: str, error: type[BaseException]) -> None:
+def test_after_an_error_a_connection_is_closed_and_rolled_back(source: Source, dsn: str, error: type[BaseException]) -> None:
     engine = source.for_engine()
     with pytest.raises(error), engine.handler() as connection:
         pid = _pid(connection)
@@ -138,7 +139,7 @@ def test_after_an_error_a_connection_is_closed_and_rolled_back(source: Connectio
         assert connection.execute("select count(*) from pgq_job").fetchone() == (0,)
 
 
-def test_a_handler_may_close_its_connection(source: Connections) -> None:
+def test_a_handler_may_close_its_connection(source: Source) -> None:
     engine = source.for_engine()
     with engine.handler() as connection:
         connection.close()
@@ -147,7 +148,7 @@ def test_a_handler_may_close_its_connection(source: Connections) -> None:
 
 
 @pytest.mark.parametrize("closing_one", ["engine", "source"])
-def test_close_closes_the_handlers_pool_and_later_use_opens_it_again(source: Connections, dsn: str, closing_one: str) -> None:
+def test_close_closes_the_handlers_pool_and_later_use_opens_it_again(source: Source, dsn: str, closing_one: str) -> None:
     engine = source.for_engine()
     for _ in range(2):
         with engine.handler() as connection:
@@ -172,18 +173,18 @@ def test_a_handlers_statement_may_take_as_long_as_it_likes(dsn: str) -> None:
 
 
 @pytest.fixture
-def callers(dsn: str) -> Iterator[Callable[..., Connections]]:
+def callers(dsn: str) -> Iterator[Callable[..., ForeignPool]]:
     """Makes a source on a pool of the caller's, which connects as it is told."""
     with ExitStack() as stack:
 
-        def make(conninfo: Any, **options: Any) -> Connections:
+        def make(conninfo: Any, **options: Any) -> ForeignPool:
             pool = stack.enter_context(ConnectionPool(conninfo, min_size=0, max_size=1, open=True, kwargs=options))
             return stack.enter_context(closing(ForeignPool(pool, Settings())))
 
         yield make
 
 
-def test_a_handlers_rows_come_as_the_callers_pool_has_them(callers: Callable[..., Connections], dsn: str) -> None:
+def test_a_handlers_rows_come_as_the_callers_pool_has_them(callers: Callable[..., ForeignPool], dsn: str) -> None:
     with callers(dsn, row_factory=dict_row, autocommit=False).for_engine().handler() as connection:
         assert connection.execute("select 1 as one").fetchone() == {"one": 1}
         assert connection.autocommit
@@ -191,7 +192,7 @@ def test_a_handlers_rows_come_as_the_callers_pool_has_them(callers: Callable[...
 
 @pytest.mark.skipif(not hasattr(ConnectionPool, "drain"), reason="psycopg_pool can do that from 3.3 on")
 def test_a_pool_whose_dsn_changes_is_asked_for_each_connection(
-    callers: Callable[..., Connections], dsn: str, proxy: Proxy
+    callers: Callable[..., ForeignPool], dsn: str, proxy: Proxy
 ) -> None:
     where = dsn
     engine = callers(lambda: where).for_engine(handlers=2)

@@ -11,7 +11,6 @@ from typing import Any
 import psycopg
 import psycopg2
 import sqlalchemy
-from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import dict_row
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
@@ -56,17 +55,12 @@ def _psycopg_link(pick: Callable[[psycopg.Connection[Any]], Any], **options: Any
 
 def django_databases(dsn: str, alias: str) -> Any:
     """Django's connections, with `alias` for this database among them."""
-    import django.conf
     import django.db
 
-    if not django.conf.settings.configured:
-        django.conf.settings.configure(DATABASES={}, USE_TZ=True)
-        django.setup()
-    parameters = conninfo_to_dict(dsn)
-    names = {"NAME": "dbname", "USER": "user", "PASSWORD": "password", "HOST": "host", "PORT": "port"}
-    database = {key: str(parameters.get(name) or "") for key, name in names.items()}
-    entry = {"ENGINE": "django.db.backends.postgresql", "TIME_ZONE": None} | database
-    handler = django.db.utils.ConnectionHandler({"default": entry})
+    from tests.django.site.start import database_entry, start
+
+    start()
+    handler = django.db.utils.ConnectionHandler({"default": database_entry(dsn)})
     django.db.connections.settings[alias] = handler.settings["default"]
     return django.db.connections
 

@@ -1,0 +1,66 @@
+"""Django around each attempt: its connections are checked before and closed after it, as in a request."""
+
+from __future__ import annotations
+
+import logging
+from types import TracebackType
+from typing import Any
+
+from django.db import close_old_connections, connections, reset_queries
+
+from pgq_sync.models import Job
+
+logger = logging.getLogger("pgq_sync.django")
+
+_CANCEL_TIMEOUT = 2.0  # seconds for the server to take a cancel request
+
+
+class DjangoEnvironment:
+    """The framework, for `PgQueuer.environment`."""
+
+    def around(self, job: Job, *, borrowed: bool) -> ConnectionCare:
+        return ConnectionCare(borrowed)
+
+    def leave_thread(self) -> None:
+        connections.close_all()
+
+
+class ConnectionCare:
+    """One attempt.
+
+    Args:
+        borrowed: the connections are those of whoever's thread this is: they are left as they are.
+    """
+
+    def __init__(self, borrowed: bool) -> None:
+        self._borrowed = borrowed
+        # This thread's own objects, by which another one can reach the connections.
+        self._wrappers: list[Any] = [connections[alias] for alias in connections]
+
+    def __enter__(self) -> None:
+        if not self._borrowed:
+            reset_queries()
+            close_old_connections()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        if not self._borrowed:
+            close_old_connections()
+
+    def cancel(self) -> None:
+        if self._borrowed:
+            return  # the next statement of whoever's connection it is would be hit
+        for wrapper in self._wrappers:
+            try:
+                connection = wrapper.connection
+                if connection is not None and wrapper.vendor == "postgresql":
+                    # psycopg 3 from 3.2 on has the one, psycopg2 the other
+                    cancel = getattr(connection, "cancel_safe", None)
+                    cancel(timeout=_CANCEL_TIMEOUT) if cancel else connection.cancel()
+            except Exception as error:
+                logger.warning("the query of a handler whose time was over could not be cancelled: %s", error)
+
+    def discard(self) -> None:
+        if not self._borrowed:
+            for wrapper in self._wrappers:
+                if not wrapper.in_atomic_block:
+                    wrapper.close()

@@ -1,0 +1,57 @@
+"""The migration operation that runs pgq-sync's own migrations: `manage.py migrate` makes what `pgq-sync install` does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db import router
+from django.db.migrations.operations.base import Operation
+
+from pgq_sync.contrib.django.configuration import configuration
+from pgq_sync.contrib.django.tables import names
+from pgq_sync.storage.database import DjangoSession
+from pgq_sync.storage.schema import bring_up_to_date, installed_version, is_installed, script, uninstall
+
+
+class BringUpToDate(Operation):
+    """Brings the tables of PGQ_SYNC's prefix and schema to this pgq-sync's version, in the database that it names.
+
+    Tables that are there already, from `pgq-sync install` say, are left as they are if they have this version.
+
+    Args:
+        version: that it is about. A later one is as good: all versions are run at once where there was an earlier one.
+    """
+
+    reversible = True
+    reduces_to_sql = True
+
+    def __init__(self, version: int) -> None:
+        self.version = version
+
+    def deconstruct(self) -> tuple[str, list[Any], dict[str, Any]]:
+        return type(self).__name__, [], {"version": self.version}
+
+    def state_forwards(self, app_label: str, state: Any) -> None:
+        """The models are unmanaged."""
+
+    def database_forwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
+        if not _concerns(app_label, schema_editor):
+            return
+        if schema_editor.collect_sql:
+            schema_editor.execute(script("upgrade", names(), self.version - 1))
+            return
+        session = DjangoSession(schema_editor.connection)
+        if not is_installed(session, names()) or installed_version(session, names()) < self.version:
+            bring_up_to_date(session, names())
+
+    def database_backwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
+        if self.version == 1 and _concerns(app_label, schema_editor):
+            uninstall(DjangoSession(schema_editor.connection), names())
+
+    def describe(self) -> str:
+        return f"Bring pgq-sync's tables to version {self.version}"
+
+
+def _concerns(app_label: str, schema_editor: Any) -> bool:
+    alias = schema_editor.connection.alias
+    return alias == configuration().database and router.allow_migrate(alias, app_label)

@@ -1,0 +1,143 @@
+"""The tables of version 1, by pgq-sync's own SQL, and the models by which Django sees them."""
+
+from __future__ import annotations
+
+import django.contrib.postgres.fields
+from django.db import migrations, models
+
+from pgq_sync.contrib.django.installing import BringUpToDate
+from pgq_sync.contrib.django.tables import table
+
+FINISHED = [(each, each) for each in ("succeeded", "failed", "cancelled", "deleted")]
+UNFINISHED = [(each, each) for each in ("queued", "running", "held")]
+
+
+class Migration(migrations.Migration):
+    """The first."""
+
+    initial = True
+
+    operations = [
+        BringUpToDate(1),
+        migrations.CreateModel(
+            name="FinishedJob",
+            fields=[
+                ("id", models.BigIntegerField(primary_key=True, serialize=False)),
+                ("queue", models.TextField()),
+                ("entrypoint", models.TextField()),
+                ("priority", models.SmallIntegerField()),
+                ("execute_after", models.DateTimeField(help_text="Not before.")),
+                ("created_at", models.DateTimeField()),
+                ("claimed_at", models.DateTimeField(help_text="When its latest attempt began.", null=True)),
+                ("worker_id", models.UUIDField(null=True)),
+                ("fence", models.BigIntegerField(null=True)),
+                ("dedupe_key", models.TextField(null=True)),
+                ("dedupe_until", models.TextField(null=True)),
+                ("payload", models.BinaryField(null=True)),
+                ("headers", models.JSONField(null=True)),
+                ("errors", models.JSONField(help_text="One entry per failed attempt.", null=True)),
+                ("requeued_from", models.BigIntegerField(help_text="The failed job whose place it took.", null=True)),
+                (
+                    "status",
+                    models.TextField(
+                        choices=[
+                            ("succeeded", "succeeded"),
+                            ("failed", "failed"),
+                            ("cancelled", "cancelled"),
+                            ("deleted", "deleted"),
+                        ]
+                    ),
+                ),
+                ("attempts", models.IntegerField()),
+                ("finished_at", models.DateTimeField()),
+                ("requeued_as", models.BigIntegerField(help_text="The job that took its place.", null=True)),
+                ("result", models.JSONField(null=True)),
+            ],
+            options={
+                "verbose_name": "finished job",
+                "db_table": table("history"),
+                "ordering": ("-id",),
+                "permissions": [("view_payload", "Can see payloads, headers, results and tracebacks")],
+                "managed": False,
+            },
+        ),
+        migrations.CreateModel(
+            name="Schedule",
+            fields=[
+                ("id", models.BigAutoField(primary_key=True, serialize=False)),
+                ("name", models.TextField()),
+                ("expression", models.TextField()),
+                ("timezone", models.TextField()),
+                ("entrypoint", models.TextField()),
+                ("queue", models.TextField()),
+                ("priority", models.SmallIntegerField()),
+                ("payload", models.BinaryField(null=True)),
+                ("on_missed", models.TextField()),
+                ("jitter", models.DurationField(null=True)),
+                ("next_at", models.DateTimeField()),
+                ("last_at", models.DateTimeField(null=True)),
+                ("paused_at", models.DateTimeField(null=True)),
+            ],
+            options={
+                "db_table": table("schedule"),
+                "ordering": ("name", "expression"),
+                "managed": False,
+            },
+        ),
+        migrations.CreateModel(
+            name="UnfinishedJob",
+            fields=[
+                ("id", models.BigIntegerField(primary_key=True, serialize=False)),
+                ("queue", models.TextField()),
+                ("entrypoint", models.TextField()),
+                ("priority", models.SmallIntegerField()),
+                ("execute_after", models.DateTimeField(help_text="Not before.")),
+                ("created_at", models.DateTimeField()),
+                ("claimed_at", models.DateTimeField(help_text="When its latest attempt began.", null=True)),
+                ("worker_id", models.UUIDField(null=True)),
+                ("fence", models.BigIntegerField(null=True)),
+                ("dedupe_key", models.TextField(null=True)),
+                ("dedupe_until", models.TextField(null=True)),
+                ("payload", models.BinaryField(null=True)),
+                ("headers", models.JSONField(null=True)),
+                ("errors", models.JSONField(help_text="One entry per failed attempt.", null=True)),
+                ("requeued_from", models.BigIntegerField(help_text="The failed job whose place it took.", null=True)),
+                ("status", models.TextField(choices=[("queued", "queued"), ("running", "running"), ("held", "held")])),
+                ("attempt", models.IntegerField()),
+                ("rescues", models.SmallIntegerField(help_text="How many workers have died while it ran.")),
+            ],
+            options={
+                "verbose_name": "unfinished job",
+                "db_table": table("job"),
+                "ordering": ("-id",),
+                "permissions": [("view_payload", "Can see payloads, headers, results and tracebacks")],
+                "managed": False,
+            },
+        ),
+        migrations.CreateModel(
+            name="Worker",
+            fields=[
+                ("worker_id", models.UUIDField(primary_key=True, serialize=False)),
+                ("name", models.TextField()),
+                ("host", models.TextField()),
+                ("pid", models.IntegerField()),
+                ("version", models.TextField()),
+                (
+                    "queues",
+                    django.contrib.postgres.fields.ArrayField(
+                        base_field=models.TextField(), help_text="None: all of them.", null=True, size=None
+                    ),
+                ),
+                ("entrypoints", django.contrib.postgres.fields.ArrayField(base_field=models.TextField(), size=None)),
+                ("slots", models.IntegerField()),
+                ("state", models.TextField()),
+                ("started_at", models.DateTimeField()),
+                ("beat_at", models.DateTimeField(help_text="Its last sign of life.")),
+            ],
+            options={
+                "db_table": table("worker"),
+                "ordering": ("name",),
+                "managed": False,
+            },
+        ),
+    ]
