@@ -129,7 +129,13 @@ class DjangoTransaction:
         return self._intake(self.open())
 
     def finish(self, settlement: Settlement) -> bool:
-        return self._finish(self.open(), settlement)
+        connection = self.open()
+        if connection.needs_rollback:
+            raise transaction.TransactionManagementError(
+                "the handler's transaction is marked for rollback (set_rollback, or a database error that was caught "
+                "within atomic): nothing of it is committed, and so the job has not succeeded"
+            )
+        return self._finish(connection, settlement)
 
     def cancel(self) -> None:
         """The attempt's surrounding does so, for Django's connections of every alias."""

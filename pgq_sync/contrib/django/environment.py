@@ -44,6 +44,11 @@ class ConnectionCare:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         if not self._borrowed:
+            for wrapper in connections.all(initialized_only=True):
+                if wrapper.in_atomic_block:
+                    _abandon(wrapper)
+                elif getattr(wrapper.connection, "closed", False):
+                    wrapper.close()  # Django would notice at the next query only, by its failure
             close_old_connections()
 
     def cancel(self) -> None:
@@ -64,3 +69,11 @@ class ConnectionCare:
             for wrapper in self._wrappers:
                 if not wrapper.in_atomic_block:
                     wrapper.close()
+
+
+def _abandon(wrapper: Any) -> None:
+    """Rolls back what a handler has left open. Django keeps a wrapper within `atomic` for good, closed or not."""
+    try:
+        wrapper.close()
+    finally:
+        del connections[wrapper.alias]
