@@ -20,6 +20,7 @@ def start() -> None:
     if not apps.ready:
         os.environ["DJANGO_SETTINGS_MODULE"] = SETTINGS
         django.setup()
+        del os.environ["DJANGO_SETTINGS_MODULE"]  # processes that tests start choose for themselves
 
 
 def database_entry(dsn: str) -> dict[str, Any]:
