@@ -48,7 +48,8 @@ def main(arguments: list[str] | None = None) -> None:
         click.echo(f"pgq-sync: {error}", err=True)
         code = 2
     except (PgqError, ConnectionError, psycopg.Error) as error:
-        click.echo(f"pgq-sync: {str(error).strip()}", err=True)
+        # In one line: libpq gives its hints in lines of their own.
+        click.echo(f"pgq-sync: {' '.join(line.strip() for line in str(error).strip().splitlines())}", err=True)
         code = 1
     sys.stdout.flush()
     sys.exit(code if isinstance(code, int) else 0)

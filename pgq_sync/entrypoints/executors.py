@@ -35,6 +35,7 @@ class EntrypointExecutorParameters:
     limit: Limit | None = None  # None: unlimited
     timeout: float | None = None  # of an attempt, in seconds
     transactional: bool = False
+    prepare: Callable[[], None] | None = None  # to be called in another process before the function is imported there
 
 
 class AbstractEntrypointExecutor(ABC):

@@ -49,9 +49,14 @@ class Entrypoint:
 
 
 class Registry:
-    """The entrypoints of one application. Functions are registered at import; workers read."""
+    """The entrypoints of one application. Functions are registered at import; workers read.
+
+    Attributes:
+        prepare: what other processes call before they import a function that is registered from then on; a framework's.
+    """
 
     def __init__(self) -> None:
+        self.prepare: Callable[[], None] | None = None
         self._entrypoints: dict[str, Entrypoint] = {}
         self._schedules: list[DeclaredSchedule] = []
 
@@ -146,7 +151,7 @@ class Registry:
             if given["executor_factory"] is None and not isinstance(call, TaskCall):
                 refuse_other_subject(func)  # an executor of the user's own may call it with something else
             self._refuse_second(name)
-            made = EntrypointExecutorParameters(func=func, call=call, **declared)
+            made = EntrypointExecutorParameters(func=func, call=call, prepare=self.prepare, **declared)
             self._entrypoints[name] = Entrypoint(made, _executor(made, given["executor_factory"], given["retry"]))
 
         return register

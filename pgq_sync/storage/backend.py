@@ -11,6 +11,7 @@ from pgq_sync.errors import ConfigError
 from pgq_sync.settings import Settings
 from pgq_sync.storage.clock import RowClock
 from pgq_sync.storage.connections import Connections
+from pgq_sync.storage.joined import Transact
 from pgq_sync.storage.memory.store import MemoryStore
 from pgq_sync.storage.names import Names
 from pgq_sync.storage.postgres import PostgresStore
@@ -37,7 +38,12 @@ class Backend:
         connect: makes the source of connections; None: there is no database.
         settings: or what reads them at the first use.
         clock: the time that rows get.
+
+    Attributes:
+        transact: makes the handlers' transactions within one of a test's own, where they are a framework's.
     """
+
+    transact: Transact | None = None
 
     def __init__(self, connect: Connect | None, settings: Settings | Callable[[], Settings], clock: RowClock) -> None:
         self.clock = clock

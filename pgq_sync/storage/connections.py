@@ -15,7 +15,7 @@ import psycopg
 from psycopg_pool import ConnectionPool
 
 from pgq_sync.settings import Settings
-from pgq_sync.storage.database import PsycopgSession, Session
+from pgq_sync.storage.database import PsycopgSession, Session, bind
 from pgq_sync.storage.dsn import complete_dsn, dsn_of_connection, find_dsn, split_options
 from pgq_sync.storage.limited import ANSWER_LIMIT, LimitedConnection
 from pgq_sync.storage.pools import HandlersPool, LazyPool
@@ -58,6 +58,9 @@ class Connections(Protocol):
         Args:
             handlers: how many of its handlers may have a connection at once.
         """
+
+    def joined(self) -> Any:
+        """The caller's connection, if sessions are in a transaction that is open on it; None: they commit at once."""
 
     def close(self) -> None:
         """Closes what it opened, also by `for_engine`; later use opens again."""
@@ -111,6 +114,9 @@ class OwnPool:
     def for_engine(self, *, handlers: int = 1) -> PoolEngine:
         return PoolEngine(self, _handlers_pool(handlers, lambda: self.dsn, self._probe), self._lent)
 
+    def joined(self) -> None:
+        """The pool is in autocommit."""
+
     def close(self) -> None:
         self._pool.close()
         self._engines.close()
@@ -158,6 +164,9 @@ class ForeignPool:
         )
         return PoolEngine(self, pool, self._lent)
 
+    def joined(self) -> None:
+        """Each session is given back at once."""
+
     def close(self) -> None:
         """The pool is the caller's."""
         _close_all(self._lent)
@@ -186,6 +195,9 @@ class ForeignConnection:
 
     def for_engine(self, *, handlers: int = 1) -> PoolEngine:
         return self._others().for_engine(handlers=handlers)
+
+    def joined(self) -> psycopg.Connection[Any] | None:
+        return None if bind(self.connection).in_autocommit else self.connection
 
     def close(self) -> None:
         if self._own is not None:
@@ -219,6 +231,9 @@ class PoolEngine:
 
     def for_engine(self, *, handlers: int = 1) -> PoolEngine:
         return self._source.for_engine(handlers=handlers)
+
+    def joined(self) -> Any:
+        return self._source.joined()
 
     def transaction(self, intake: MakeIntake, finish: Finish) -> AbstractContextManager[HandlerTransaction]:
         return PostgresTransaction(self.handler, intake, finish)

@@ -21,16 +21,20 @@ from pgq_sync.storage.postgres import PostgresStore
 from pgq_sync.storage.store import OWN, Clock, HandlerTransaction, Intake
 from pgq_sync.storage.transactions import Finish, MakeIntake
 
+Transact = Callable[[Any, Callable[[], AbstractContextManager[Intake]]], AbstractContextManager[HandlerTransaction]]
+
 
 class JoinedConnections:
     """The caller's connection in place of all others.
 
     Args:
         connection: of any kind that `PgQueuer.on` takes.
+        transact: makes the handlers' transactions on it; None: they are psycopg's.
     """
 
-    def __init__(self, connection: Any) -> None:
+    def __init__(self, connection: Any, transact: Transact | None = None) -> None:
         self._connection = connection
+        self._transact = transact or (lambda connection, intake: JoinedTransaction(self.bound(), intake))
 
     def bound(self) -> BoundSession:
         """The session on it.
@@ -59,7 +63,10 @@ class JoinedConnections:
         return self
 
     def transaction(self, intake: MakeIntake, finish: Finish) -> AbstractContextManager[HandlerTransaction]:
-        return JoinedTransaction(self.bound(), lambda: intake(OWN))
+        return self._transact(self._connection, lambda: intake(OWN))
+
+    def joined(self) -> Any:
+        return self._connection
 
     def close(self) -> None:
         """The connection is the caller's."""

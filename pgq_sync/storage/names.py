@@ -32,6 +32,8 @@ class Names:
     Args:
         prefix: the beginning of every name: letters, digits and underscores, at most 32 bytes.
         schema: the schema that holds them; None means the first one on the search_path.
+        program: the command line of whoever reads the messages.
+        migrate: the command by which they make and upgrade the tables; None: the program's own.
 
     Raises:
         ConfigError: the prefix or schema cannot be used.
@@ -39,6 +41,8 @@ class Names:
 
     prefix: str = _PREFIX
     schema: str | None = None
+    program: str = "pgq-sync"
+    migrate: str | None = None
 
     def __post_init__(self) -> None:
         check_names(self.prefix, self.schema)
@@ -55,7 +59,11 @@ class Names:
 
     def command(self, command: str) -> str:
         """The command line by which somebody else runs `command` on this installation."""
-        words = ["pgq-sync", *command.split()]
+        if self.migrate is not None and command in ("install", "upgrade"):
+            return self.migrate
+        words = [*self.program.split(), *command.split()]
+        if self.program != "pgq-sync":
+            return shlex.join(words)  # it reads the settings, prefix and schema among them, by itself
         if self.prefix != _PREFIX:
             words += ["--prefix", self.prefix]
         if self.schema is not None:

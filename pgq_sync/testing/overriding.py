@@ -12,9 +12,7 @@ from typing import Any
 from pgq_sync.app import PgQueuer
 from pgq_sync.settings import Settings
 from pgq_sync.storage.backend import Backend
-from pgq_sync.storage.clock import RowClock
-from pgq_sync.storage.connections import ForeignConnection, OwnPool
-from pgq_sync.storage.database import bind
+from pgq_sync.storage.connections import OwnPool
 from pgq_sync.storage.joined import JoinedConnections, JoinedStore
 from pgq_sync.storage.store import Store
 
@@ -70,26 +68,25 @@ def on_connection(pgq: PgQueuer, connection: Any) -> Iterator[PgQueuer]:
     if not pgq.backend.has_database:
         yield pgq
         return
-    with _elsewhere(pgq, _JoinedBackend(connection, pgq.settings, pgq.backend.clock)):
+    with _elsewhere(pgq, _JoinedBackend(connection, pgq.backend)):
         yield pgq
 
 
 def where(pgq: PgQueuer, connection: Any) -> AbstractContextManager[object]:
     """Where a call works: on `connection`; without one on the PgQueuer's own, in whatever transaction that is in."""
     if connection is None and pgq.backend.has_database:
-        connections = pgq.backend.connections
-        if isinstance(connections, ForeignConnection) and not bind(connections.connection).in_autocommit:
-            connection = connections.connection
+        connection = pgq.backend.connections.joined()
     return nullcontext() if connection is None else on_connection(pgq, connection)
 
 
 class _JoinedBackend(Backend):
     """The place in a transaction of the caller's."""
 
-    def __init__(self, connection: Any, settings: Settings, clock: RowClock) -> None:
-        self._joined = JoinedConnections(connection)
+    def __init__(self, connection: Any, before: Backend) -> None:
+        self.transact = before.transact
+        self._joined = JoinedConnections(connection, before.transact)
         self._joined.bound()  # a connection that cannot be used is told at once
-        super().__init__(lambda settings: self._joined, settings, clock)
+        super().__init__(lambda settings: self._joined, before.settings, before.clock)
 
     def make_store(self) -> Store:
         return JoinedStore(self._joined, self.names, self.clock)

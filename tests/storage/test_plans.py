@@ -41,6 +41,9 @@ class OneConnection:
     def direct(self, *, listening: bool = False) -> psycopg.Connection[Any]:
         return self.connection
 
+    def joined(self) -> None:
+        """Nothing is left open on it."""
+
     def for_engine(self, *, handlers: int = 1) -> Any:
         return self
 

@@ -9,11 +9,16 @@ from django.utils.module_loading import autodiscover_modules
 
 from pgq_sync.app import PgQueuer
 from pgq_sync.contrib.django.configuration import LABEL, configuration
-from pgq_sync.contrib.django.connections import DjangoConnections
+from pgq_sync.contrib.django.connections import DjangoConnections, require_postgresql
 from pgq_sync.contrib.django.environment import DjangoEnvironment
+from pgq_sync.contrib.django.setup import setup
+from pgq_sync.contrib.django.tables import names
+from pgq_sync.contrib.django.transactions import joined_transaction
 from pgq_sync.settings import Settings
 from pgq_sync.storage.backend import Backend
+from pgq_sync.storage.clock import RowClock
 from pgq_sync.storage.connections import Connections
+from pgq_sync.storage.names import Names
 
 
 class DjangoPgQueuer(PgQueuer):
@@ -21,6 +26,8 @@ class DjangoPgQueuer(PgQueuer):
 
     def __init__(self) -> None:
         super().__init__(_connect, _settings, None)
+        self.backend = DjangoBackend(self.backend.clock)
+        self.registry.prepare = setup
         self.environment = DjangoEnvironment()
 
     def discover(self) -> None:
@@ -31,10 +38,31 @@ class DjangoPgQueuer(PgQueuer):
         """
         autodiscover_modules(*configuration().modules)
 
+    def require_database(self) -> None:
+        """Tells before anything is connected to what is wrong with the settings.
+
+        Raises:
+            ConfigError: PGQ_SYNC cannot be used, or its database is none of PostgreSQL's.
+        """
+        require_postgresql(configuration().database)
+
     def forget_settings(self) -> None:
         """Reads the settings anew at the next use, and connects anew."""
-        before, self.backend = self.backend, Backend(_connect, _settings, self.backend.clock)
+        before, self.backend = self.backend, DjangoBackend(self.backend.clock)
         before.close()
+
+
+class DjangoBackend(Backend):
+    """The place of the project's jobs, as its settings say."""
+
+    def __init__(self, clock: RowClock) -> None:
+        super().__init__(_connect, _settings, clock)
+        self.transact = joined_transaction
+
+    @property
+    def names(self) -> Names:
+        configuration()  # what cannot be used is told; `names` alone would fall back to the defaults
+        return names()
 
 
 def _settings() -> Settings:

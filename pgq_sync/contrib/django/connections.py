@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-import logging
-import time
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from types import TracebackType
 from typing import Any
 
 import psycopg
 from django.core.exceptions import ImproperlyConfigured
-from django.db import connections, transaction
+from django.db import connections
 from django.db.utils import ConnectionDoesNotExist
 from psycopg.conninfo import make_conninfo
 
+from pgq_sync.contrib.django.transactions import DjangoTransaction
 from pgq_sync.errors import ConfigError
-from pgq_sync.models import Settlement
 from pgq_sync.settings import Settings
 from pgq_sync.storage.connections import EngineConnections, OwnPool
 from pgq_sync.storage.database import DjangoSession, Session
-from pgq_sync.storage.store import HandlerTransaction, Intake
+from pgq_sync.storage.store import HandlerTransaction
 from pgq_sync.storage.transactions import Finish, MakeIntake
 
-logger = logging.getLogger("pgq_sync.django")
+_PASSED = ("pgq_sync", "contextlib", "django")  # by a warning on its way to the line that enqueues
 
 
 class ForeignTransaction(RuntimeWarning):
@@ -55,6 +53,10 @@ class DjangoConnections:
 
     def for_engine(self, *, handlers: int = 1) -> EngineConnections:
         return DjangoEngine(self.alias, self._others.for_engine(handlers=handlers))
+
+    def joined(self) -> Any:
+        connection = require_postgresql(self.alias)
+        return None if DjangoSession(connection).in_autocommit else connection
 
     def close(self) -> None:
         """Django's own connections are Django's."""
@@ -89,62 +91,14 @@ class DjangoEngine:
     def for_engine(self, *, handlers: int = 1) -> EngineConnections:
         return self
 
+    def joined(self) -> None:
+        """A worker is in nobody's transaction."""
+
     def transaction(self, intake: MakeIntake, finish: Finish) -> AbstractContextManager[HandlerTransaction]:
         return DjangoTransaction(self._alias, intake, finish)
 
     def close(self) -> None:
         self._others.close()
-
-
-class DjangoTransaction:
-    """A handler within `atomic`, in which its job's completion is written."""
-
-    def __init__(self, alias: str, intake: MakeIntake, finish: Finish) -> None:
-        self.since: float | None = None
-        self._alias = alias
-        self._intake = intake
-        self._finish = finish
-        self._atomic = transaction.atomic(using=alias)
-        self._committed = False
-
-    def __enter__(self) -> DjangoTransaction:
-        self._atomic.__enter__()
-        self.since = time.monotonic()
-        # The first of the callbacks: whatever another one raises, the job and its effects are there by then.
-        transaction.on_commit(self._note_commit, using=self._alias)
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        try:
-            self._atomic.__exit__(kind, error, traceback)
-        except Exception:
-            if not self._committed:
-                raise
-            logger.exception("a callback of transaction.on_commit has failed; the job has succeeded")
-
-    def open(self) -> Any:
-        return connections[self._alias]
-
-    def intake(self) -> AbstractContextManager[Intake]:
-        return self._intake(self.open())
-
-    def finish(self, settlement: Settlement) -> bool:
-        connection = self.open()
-        if connection.needs_rollback:
-            raise transaction.TransactionManagementError(
-                "the handler's transaction is marked for rollback (set_rollback, or a database error that was caught "
-                "within atomic): nothing of it is committed, and so the job has not succeeded"
-            )
-        return self._finish(connection, settlement)
-
-    def cancel(self) -> None:
-        """The attempt's surrounding does so, for Django's connections of every alias."""
-
-    def discard(self) -> None:
-        """As `cancel`."""
-
-    def _note_commit(self) -> None:
-        self._committed = True
 
 
 def require_postgresql(alias: str) -> Any:
@@ -185,6 +139,14 @@ def _warn_of_others(alias: str) -> None:
                 f"a job is enqueued on the database {alias!r} within a transaction on {other.alias!r}, which it does not "
                 f"share: it stays even if that is rolled back. Enqueue after transaction.on_commit(..., using={other.alias!r})",
                 ForeignTransaction,
-                stacklevel=6,
+                stacklevel=_level_of_caller(),
             )
             return
+
+
+def _level_of_caller() -> int:
+    """How far above the caller of this function the first frame is that is neither pgq-sync's nor a helper's of its."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _PASSED:
+        level, frame = level + 1, frame.f_back
+    return level

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pgq_sync.contrib.django.configuration import configuration
 from pgq_sync.errors import ConfigError
+from pgq_sync.settings import Settings
 from pgq_sync.storage.names import Names
 
 
@@ -12,8 +13,8 @@ def names() -> Names:
     try:
         settings = configuration().settings
     except ConfigError:
-        return Names()
-    return Names(settings.prefix, settings.schema)
+        settings = Settings()
+    return Names(settings.prefix, settings.schema, program="python manage.py pgq", migrate="python manage.py migrate")
 
 
 def table(name: str) -> str:

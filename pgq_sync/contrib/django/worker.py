@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import django
-from django.apps import apps
-
 from pgq_sync.contrib.django.application import DjangoPgQueuer, pgq
+from pgq_sync.contrib.django.setup import setup
 
 
 def application() -> DjangoPgQueuer:
-    """The project's PgQueuer, all apps loaded."""
-    if not apps.ready:
-        django.setup()
+    """The project's PgQueuer, all apps loaded.
+
+    Raises:
+        ConfigError: as of `setup`, or the database cannot be used.
+    """
+    setup()
+    pgq.require_database()
     return pgq

@@ -15,6 +15,7 @@ from multiprocessing.connection import Connection
 from types import FrameType
 from typing import Any
 
+from pgq_sync.entrypoints.calls import Call
 from pgq_sync.entrypoints.context import Context
 from pgq_sync.entrypoints.process.answers import answered
 from pgq_sync.entrypoints.process.references import unpack
@@ -32,7 +33,7 @@ def serve(connection: Connection[Any, Any], work: bytes) -> None:
     _ignore_signals()
     _end_with_parent()
     with contextlib.suppress(Exception):
-        unpack(pickle.loads(work)[0])  # noqa: S301  imported before the first job's time runs; a job will tell what is wrong
+        _unpacked(work)  # imported before the first job's time runs; a job will tell what is wrong
     try:
         connection.send_bytes(READY)
         while (job := connection.recv_bytes()) != GOODBYE:
@@ -47,10 +48,17 @@ def run(work: bytes, job: bytes) -> bytes:
 
 
 def _call(packed: bytes, job: bytes) -> Any:
-    work, wants_result = pickle.loads(packed)  # noqa: S301  from the worker
+    call, wants_result = _unpacked(packed)
     claimed: Job = pickle.loads(job)  # noqa: S301
-    value = unpack(work)(claimed, Context(claimed, {}, Producer(_no_intake, Settings, _no_queue)))
+    value = call(claimed, Context(claimed, {}, Producer(_no_intake, Settings, _no_queue)))
     return value if wants_result else None
+
+
+def _unpacked(work: bytes) -> tuple[Call, bool]:
+    packed, wants_result, prepare = pickle.loads(work)  # noqa: S301  from the worker
+    if prepare is not None:
+        prepare()
+    return unpack(packed), wants_result
 
 
 def _no_intake() -> Any:

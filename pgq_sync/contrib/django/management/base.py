@@ -9,9 +9,10 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from pgq_sync.cli.main import main
+from pgq_sync.errors import ConfigError
 from pgq_sync.settings import ENV_PREFIX, TEST_DSN
 
 
@@ -28,6 +29,12 @@ class ClickCommand(BaseCommand):
     """A management command that calls pgq-sync, and ends with its exit code."""
 
     requires_system_checks: Sequence[str] = []
+
+    def execute(self, *args: Any, **options: Any) -> Any:
+        try:
+            return super().execute(*args, **options)
+        except ConfigError as error:
+            raise CommandError(str(error), returncode=2) from error
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
         made = super().create_parser(prog_name, subcommand, add_help=False, allow_abbrev=False, **kwargs)
@@ -68,8 +75,5 @@ def _environment(ours: Mapping[str, str]) -> Iterator[None]:
 
 
 def _be_found_by_children() -> None:
-    """Has the processes that this one starts find the project, wherever they are started from."""
-    project = os.path.abspath(sys.path[0] or os.getcwd())
-    paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    if project not in paths:
-        os.environ["PYTHONPATH"] = os.pathsep.join([project, *filter(None, paths)])
+    """Has the processes that this one starts find the project as this one does, wherever they are started from."""
+    os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(os.path.abspath(path) for path in sys.path))

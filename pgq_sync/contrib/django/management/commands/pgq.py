@@ -6,10 +6,18 @@ import dataclasses
 from datetime import timedelta
 from typing import Any
 
+from django.core.management.base import CommandError
+
 from pgq_sync.contrib.django.configuration import configuration
 from pgq_sync.contrib.django.connections import dsn_of
 from pgq_sync.contrib.django.management.base import ClickCommand
 from pgq_sync.settings import ENV_PREFIX, Settings
+
+_MIGRATIONS = {
+    "install": "python manage.py migrate",
+    "upgrade": "python manage.py migrate",
+    "uninstall": "python manage.py migrate pgq_sync zero",
+}
 
 
 class Command(ClickCommand):
@@ -19,6 +27,8 @@ class Command(ClickCommand):
 
     def handle(self, *args: str, **options: Any) -> None:
         found = configuration()
+        if args[:1] and args[0] in _MIGRATIONS:
+            raise CommandError(f"a project's tables are made, upgraded and removed by its migrations: {_MIGRATIONS[args[0]]}")
         self.call(args, {**in_environment(found.settings), f"{ENV_PREFIX}DSN": dsn_of(found.database)})
 
 

@@ -7,6 +7,8 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import CommandError, CommandParser
 
+from pgq_sync.contrib.django.configuration import configuration
+from pgq_sync.contrib.django.connections import require_postgresql
 from pgq_sync.contrib.django.management.base import ClickCommand
 
 TARGET = "pgq_sync.contrib.django.worker:application"
@@ -29,6 +31,7 @@ class Command(ClickCommand):
         for option in _OF_THE_SETTINGS:
             if any(word == option or word.startswith(option + "=") for word in args):
                 raise CommandError(f"{option} is told by the settings PGQ_SYNC and DATABASES, and not by an option")
+        require_postgresql(configuration().database)
         ends = any(word.startswith(_ENDS) for word in args)
         if settings.DEBUG and not ends if reload is None else reload:
             args = ("--reload", *args)
