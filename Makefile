@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults lint format bench bench-compare clean
+.PHONY: help demo test test-django faults lint format bench bench-compare clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,6 +21,9 @@ else
 	$(BIN)/python -m pytest -n 4 --dist worksteal -m "not alone"
 	$(BIN)/python -m pytest -m alone
 endif
+
+test-django: $(VENV)/.ready ## run the tests of Django alone (PYTHON=python3.13 VENV=.venv-3.13: with the Django that this Python takes)
+	$(BIN)/python -m pytest -n 4 --dist worksteal -m "not alone" tests/django $(ARGS)
 
 faults: $(VENV)/.ready ## kill, stop, cut and crash everything at full length; `make test` does it in brief
 	PGQ_FAULTS=full $(BIN)/python -m pytest tests/faults $(ARGS)
@@ -42,7 +45,7 @@ bench-compare: $(VENV)/.ready ## measure pgq-sync and its peers, an hour and a q
 	$(BIN)/python -m benchmarks.compare $(ARGS)
 
 clean: ## forget the virtual environment and every cache
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache build dist *.egg-info
+	rm -rf .venv .venv-* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache build dist *.egg-info
 
 $(VENV)/.ready: setup.cfg pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("pgq-sync needs Python 3.10 or newer, this is " + sys.version.split()[0] if sys.version_info < (3, 10) else 0)'
