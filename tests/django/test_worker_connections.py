@@ -11,9 +11,10 @@ from django.core.management import call_command
 from django.db import connection, connections, reset_queries
 from django.test import override_settings
 
-from pgq_sync import JobRecord
+from pgq_sync import JobRecord, testing
 from pgq_sync.contrib.django import DjangoPgQueuer
 from pgq_sync.contrib.django import pgq as application
+from pgq_sync.entrypoints.tasks import AnyTask
 from tests.django.conftest import point_to
 from tests.django.site.shop import tasks
 from tests.django.site.shop.models import Order
@@ -116,6 +117,27 @@ def test_settings_take_effect_at_once(pgq: DjangoPgQueuer, site_dsn: str) -> Non
         assert query(site_dsn, "select count(*) from other_job") == [(1,)]
     assert pgq.settings.concurrency == 10
     assert not pgq.jobs.count()
+
+
+def test_settings_that_change_leave_jobs_that_are_kept_elsewhere(pgq: DjangoPgQueuer) -> None:
+    with testing.in_memory(pgq):
+        tasks.place.enqueue("one")
+        with override_settings(PGQ_SYNC={"CONCURRENCY": 3}):
+            assert sum(pgq.jobs.count().values()) == 1
+        assert sum(pgq.jobs.count().values()) == 1
+    assert not pgq.jobs.count()
+
+
+@pytest.mark.parametrize("task", [tasks.sleep_in_a_query, tasks.sleep_in_a_transaction])
+def test_no_cancel_request_reaches_the_next_job(pgq: DjangoPgQueuer, site_dsn: str, task: AnyTask) -> None:
+    point_to(site_dsn, CONN_MAX_AGE=None)
+    slow = task.enqueue()
+    with pgq.worker(concurrency=1):
+        assert pgq.wait(slow, timeout=30).status == "failed"
+        first, second = tasks.backend_pid.enqueue(), tasks.backend_pid.enqueue()
+        assert pgq.result(first, timeout=30) == pgq.result(second, timeout=30)
+    assert "JobTimeout" in str(_record(pgq, slow).errors)
+    assert not Order.objects.exists()
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,8 @@ class DjangoPgQueuer(PgQueuer):
 
     def __init__(self) -> None:
         super().__init__(_connect, _settings, None)
-        self.backend = DjangoBackend(self.backend.clock)
+        # Apart from `backend`, in whose place tests put others for a while.
+        self._own = self.backend = DjangoBackend(self.backend.clock)
         self.registry.prepare = setup
         self.environment = DjangoEnvironment()
 
@@ -48,8 +49,7 @@ class DjangoPgQueuer(PgQueuer):
 
     def forget_settings(self) -> None:
         """Reads the settings anew at the next use, and connects anew."""
-        before, self.backend = self.backend, DjangoBackend(self.backend.clock)
-        before.close()
+        self._own.forget()
 
 
 class DjangoBackend(Backend):
@@ -58,6 +58,11 @@ class DjangoBackend(Backend):
     def __init__(self, clock: RowClock) -> None:
         super().__init__(_connect, _settings, clock)
         self.transact = joined_transaction
+
+    def forget(self) -> None:
+        """Closes what was opened; settings and connections are made anew at the next use."""
+        self.close()
+        self._made.clear()
 
     @property
     def names(self) -> Names:

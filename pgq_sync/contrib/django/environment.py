@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from types import TracebackType
 from typing import Any
 
@@ -34,6 +35,9 @@ class ConnectionCare:
 
     def __init__(self, borrowed: bool) -> None:
         self._borrowed = borrowed
+        self._lock = threading.Lock()
+        self._left = False
+        self._cut_off = False
         # This thread's own objects, by which another one can reach the connections.
         self._wrappers: list[Any] = [connections[alias] for alias in connections]
 
@@ -43,32 +47,38 @@ class ConnectionCare:
             close_old_connections()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        if not self._borrowed:
-            for wrapper in connections.all(initialized_only=True):
-                if wrapper.in_atomic_block:
-                    _abandon(wrapper)
-                elif getattr(wrapper.connection, "closed", False):
-                    wrapper.close()  # Django would notice at the next query only, by its failure
-            close_old_connections()
+        with self._lock:
+            self._left = True
+        if self._borrowed:
+            return
+        for wrapper in connections.all(initialized_only=True):
+            if wrapper.in_atomic_block:
+                _abandon(wrapper)
+            elif self._cut_off or getattr(wrapper.connection, "closed", False):
+                wrapper.close()  # of a broken one Django itself would know by the failure of the next query
+        close_old_connections()
 
     def cancel(self) -> None:
         if self._borrowed:
             return  # the next statement of whoever's connection it is would be hit
-        for wrapper in self._wrappers:
-            try:
-                connection = wrapper.connection
-                if connection is not None and wrapper.vendor == "postgresql":
-                    # psycopg 3 from 3.2 on has the one, psycopg2 the other
-                    cancel = getattr(connection, "cancel_safe", None)
-                    cancel(timeout=_CANCEL_TIMEOUT) if cancel else connection.cancel()
-            except Exception as error:
-                logger.warning("the query of a handler whose time was over could not be cancelled: %s", error)
+        with self._lock:
+            # After the attempt the wrappers have connections of the next one.
+            found = [] if self._left else [each.connection for each in self._wrappers if each.vendor == "postgresql"]
+        for connection in found:
+            if connection is not None and not connection.closed:
+                _cancel(connection)
 
     def discard(self) -> None:
-        if not self._borrowed:
-            for wrapper in self._wrappers:
-                if not wrapper.in_atomic_block:
-                    wrapper.close()
+        self._cut_off = True
+
+
+def _cancel(connection: Any) -> None:
+    try:
+        # psycopg 3 from 3.2 on has the one, psycopg2 the other.
+        cancel = getattr(connection, "cancel_safe", None)
+        cancel(timeout=_CANCEL_TIMEOUT) if cancel else connection.cancel()
+    except Exception as error:
+        logger.warning("the query of a handler whose time was over could not be cancelled: %s", error)
 
 
 def _abandon(wrapper: Any) -> None:

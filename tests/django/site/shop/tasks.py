@@ -81,3 +81,17 @@ def place_whatever_happens(note: str) -> None:
 def spoil() -> None:
     Order.objects.create(note="spoilt")
     Order(pk=Order.objects.get().pk).save(force_insert=True)
+
+
+@pgq.task(timeout=0.3, transactional=True)
+def sleep_in_a_transaction() -> None:
+    Order.objects.create(note="slow")
+    with connection.cursor() as cursor:
+        cursor.execute("select pg_sleep(60)")
+
+
+@pgq.task()
+def backend_pid() -> int:
+    with connection.cursor() as cursor:
+        cursor.execute("select pg_backend_pid()")
+        return int(cursor.fetchone()[0])
