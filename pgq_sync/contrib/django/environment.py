@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
@@ -30,9 +31,13 @@ class ConnectionCare:
 
     Args:
         borrowed: the connections are those of whoever's thread this is: they are left as they are.
+
+    Attributes:
+        at_end: called with what came out of the attempt, once it and its transaction have ended, and its connections not yet.
     """
 
     def __init__(self, borrowed: bool) -> None:
+        self.at_end: list[Callable[[BaseException | None], None]] = []
         self._borrowed = borrowed
         # This thread's own objects, by which another one can reach the connections.
         self._wrappers: list[Any] = [connections[alias] for alias in connections]
@@ -43,8 +48,12 @@ class ConnectionCare:
             close_old_connections()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        if not self._borrowed:
-            close_old_connections()
+        try:
+            for call in self.at_end:
+                call(error)
+        finally:
+            if not self._borrowed:
+                close_old_connections()
 
     def cancel(self) -> None:
         if self._borrowed:
