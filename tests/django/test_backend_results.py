@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 import pytest
+from asgiref.sync import async_to_sync
 from django.db import connections
 from django.test import override_settings
 
@@ -70,7 +70,7 @@ def test_what_is_no_id_names_no_result(pgq: DjangoPgQueuer, malformed: Any) -> N
     with pytest.raises(TaskResultDoesNotExist):
         default_task_backend.get_result(malformed)
     with pytest.raises(TaskResultDoesNotExist):
-        asyncio.run(tasks.send.aget_result(malformed))
+        async_to_sync(tasks.send.aget_result)(malformed)
 
 
 def test_only_jobs_of_the_backend_are_its_results(pgq: DjangoPgQueuer) -> None:

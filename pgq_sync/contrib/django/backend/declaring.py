@@ -38,7 +38,8 @@ def declare(task: Any, serve: Callable[..., Any]) -> None:
             return
     if known.func is not task.func:
         raise InvalidTask(f"There is another task {path!r} already, of another function: names must be unique.")
-    if entrypoint_options(task) and complete(entrypoint_options(task)) != complete(entrypoint_options(known)):
+    own = entrypoint_options(task)
+    if task.takes_context != known.takes_context or (own and complete(own) != complete(entrypoint_options(known))):
         raise InvalidTask(f"Task {path!r} is declared already, with other options: a task has one retry, timeout and so on.")
 
 
