@@ -31,13 +31,15 @@ def entry(job: Job, raised: BaseException, *reasons: str | None) -> str:
             "message": ": ".join(dict.fromkeys([*told, message(error)])),
             "traceback": _cut(storable("".join(_format(error))), _MOST_TRACEBACK),
             "worker_id": str(job.worker_id),
+            "claimed_at": job.claimed_at.isoformat(),
         }
     )
 
 
 def failure(job: Job, type_name: str, reason: str) -> str:
     """An entry for which there was no exception."""
-    return json.dumps({"attempt": job.attempt, "type": type_name, "message": reason, "worker_id": str(job.worker_id)})
+    told = {"attempt": job.attempt, "type": type_name, "message": reason}
+    return json.dumps(told | {"worker_id": str(job.worker_id), "claimed_at": job.claimed_at.isoformat()})
 
 
 def message(error: BaseException) -> str:

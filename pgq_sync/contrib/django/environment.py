@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 import logging
-import threading
+        with self._lock:
+            self._left = True
+        if not self._borrowed:
+            self._clean()  # for those who are called now
+        try:
+            for call in self.at_end:
+                call(error)
+        finally:
+            if not self._borrowed:
+                self._clean()
 from types import TracebackType
 from typing import Any
 
@@ -31,9 +40,13 @@ class ConnectionCare:
 
     Args:
         borrowed: the connections are those of whoever's thread this is: they are left as they are.
+
+    Attributes:
+        at_end: called with what came out of the attempt, once it and its transaction have ended, and its connections not yet.
     """
 
     def __init__(self, borrowed: bool) -> None:
+        self.at_end: list[Callable[[BaseException | None], None]] = []
         self._borrowed = borrowed
         self._lock = threading.Lock()
         self._left = False
@@ -49,14 +62,14 @@ class ConnectionCare:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         with self._lock:
             self._left = True
-        if self._borrowed:
-            return
-        for wrapper in connections.all(initialized_only=True):
-            if wrapper.in_atomic_block:
-                _abandon(wrapper)
-            elif self._cut_off or getattr(wrapper.connection, "closed", False):
-                wrapper.close()  # of a broken one Django itself would know by the failure of the next query
-        close_old_connections()
+        if not self._borrowed:
+            self._clean()  # for those who are called now
+        try:
+            for call in self.at_end:
+                call(error)
+        finally:
+            if not self._borrowed:
+                self._clean()
 
     def cancel(self) -> None:
         if self._borrowed:
@@ -70,6 +83,14 @@ class ConnectionCare:
 
     def discard(self) -> None:
         self._cut_off = True
+
+    def _clean(self) -> None:
+        for wrapper in connections.all(initialized_only=True):
+            if wrapper.in_atomic_block:
+                _abandon(wrapper)
+            elif self._cut_off or getattr(wrapper.connection, "closed", False):
+                wrapper.close()  # of a broken one Django itself would know by the failure of the next query
+        close_old_connections()
 
 
 def _cancel(connection: Any) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+from importlib.util import find_spec
+
+import django
 
 from tests.django.site.start import DSN, database_entry
 
@@ -24,6 +27,18 @@ INSTALLED_APPS = [
     "pgq_sync.contrib.django",
     "tests.django.site.shop",
 ]
+_TASKS = "django.tasks" if django.VERSION >= (6, 0) else "django_tasks"
+if find_spec(_TASKS):  # the tests that need it tell where it is not there
+    INSTALLED_APPS += ["tests.django.site.mail", *(["django_tasks"] if _TASKS == "django_tasks" else [])]
+_OURS = "pgq_sync.contrib.django.backend.PgqBackend"
+TASKS = {
+    "default": {"BACKEND": _OURS, "QUEUES": []},
+    "second": {"BACKEND": _OURS, "QUEUES": ["default", "mail"]},
+    "immediate": {"BACKEND": f"{_TASKS}.backends.immediate.ImmediateBackend", "QUEUES": []},
+    "immediate_second": {"BACKEND": f"{_TASKS}.backends.immediate.ImmediateBackend", "QUEUES": ["default", "mail"]},
+    "dummy": {"BACKEND": f"{_TASKS}.backends.dummy.DummyBackend", "QUEUES": []},
+    "dummy_second": {"BACKEND": f"{_TASKS}.backends.dummy.DummyBackend", "QUEUES": ["default", "mail"]},
+}
 MIDDLEWARE = [
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
