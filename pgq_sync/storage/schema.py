@@ -218,9 +218,21 @@ def script(action: Literal["install", "upgrade", "uninstall"], names: Names, ins
         names: which installation.
         installed: for "upgrade": the version that is there.
     """
+    return f"begin;\n{changes(action, names, installed)}commit;\n"
+
+
+def changes(
+    action: Literal["install", "upgrade", "uninstall"], names: Names, installed: int = 0, version: int | None = None
+) -> str:
+    """What `script` has between begin and commit, for those whose transactions are somebody else's.
+
+    Args:
+        action, names, installed: as of `script`.
+        version: no further than to this one.
+    """
     lock = statements(names)["lock_schema"] + ";\n"
-    body = statements(names)["drop_all"] if action == "uninstall" else _script(names, installed)
-    return f"begin;\n{lock}{body.rstrip()}\ncommit;\n"
+    body = statements(names)["drop_all"] if action == "uninstall" else _script(names, installed, version)
+    return f"{lock}{body.rstrip()}\n"
 
 
 def grants(names: Names, **roles: str) -> str:
@@ -233,12 +245,12 @@ def _grants(names: Names, kind: str, role: str) -> str:
     return usage + statements(names)[f"grants_{kind}"].replace("{role}", quote(role)) + "\n"
 
 
-def _script(names: Names, installed: int) -> str:
-    """The statements that lead from version `installed` (0: nothing) to the latest."""
+def _script(names: Names, installed: int, version: int | None = None) -> str:
+    """The statements that lead from version `installed` (0: nothing) to `version`, by default the latest."""
     sql = statements(names)
     parts = [names.fill("{schema_definition}")] if installed == 0 else []
     for migration in migrations():
-        if migration.version > installed:
+        if installed < migration.version <= (version or migration.version):
             record = sql["record_version"].replace("%(version)s", str(migration.version))
             parts += [names.fill(migration.sql).rstrip(), record + ";"]
     if installed == 0:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import django.contrib.postgres.fields
 from django.db import migrations, models
 
+from pgq_sync.contrib.django.fields import PlainJSONField, TextArrayField
 from pgq_sync.contrib.django.installing import BringUpToDate
 from pgq_sync.contrib.django.tables import table
 
@@ -39,25 +39,18 @@ class Migration(migrations.Migration):
                 ("requeued_from", models.BigIntegerField(help_text="The failed job whose place it took.", null=True)),
                 (
                     "status",
-                    models.TextField(
-                        choices=[
-                            ("succeeded", "succeeded"),
-                            ("failed", "failed"),
-                            ("cancelled", "cancelled"),
-                            ("deleted", "deleted"),
-                        ]
-                    ),
+                    models.TextField(choices=FINISHED),
                 ),
                 ("attempts", models.IntegerField()),
                 ("finished_at", models.DateTimeField()),
                 ("requeued_as", models.BigIntegerField(help_text="The job that took its place.", null=True)),
-                ("result", models.JSONField(null=True)),
+                ("result", PlainJSONField(null=True)),
             ],
             options={
                 "verbose_name": "finished job",
                 "db_table": table("history"),
                 "ordering": ("-id",),
-                "permissions": [("view_payload", "Can see payloads, headers, results and tracebacks")],
+                "default_permissions": ("view", "change", "delete"),
                 "managed": False,
             },
         ),
@@ -80,6 +73,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 "db_table": table("schedule"),
+                "default_permissions": ("view", "change", "delete"),
                 "ordering": ("name", "expression"),
                 "managed": False,
             },
@@ -102,7 +96,7 @@ class Migration(migrations.Migration):
                 ("headers", models.JSONField(null=True)),
                 ("errors", models.JSONField(help_text="One entry per failed attempt.", null=True)),
                 ("requeued_from", models.BigIntegerField(help_text="The failed job whose place it took.", null=True)),
-                ("status", models.TextField(choices=[("queued", "queued"), ("running", "running"), ("held", "held")])),
+                ("status", models.TextField(choices=UNFINISHED)),
                 ("attempt", models.IntegerField()),
                 ("rescues", models.SmallIntegerField(help_text="How many workers have died while it ran.")),
             ],
@@ -110,7 +104,8 @@ class Migration(migrations.Migration):
                 "verbose_name": "unfinished job",
                 "db_table": table("job"),
                 "ordering": ("-id",),
-                "permissions": [("view_payload", "Can see payloads, headers, results and tracebacks")],
+                "default_permissions": ("view", "change", "delete"),
+                "permissions": (("view_payload", "Can see payloads, headers, results, dedupe keys and tracebacks"),),
                 "managed": False,
             },
         ),
@@ -122,20 +117,17 @@ class Migration(migrations.Migration):
                 ("host", models.TextField()),
                 ("pid", models.IntegerField()),
                 ("version", models.TextField()),
-                (
-                    "queues",
-                    django.contrib.postgres.fields.ArrayField(
-                        base_field=models.TextField(), help_text="None: all of them.", null=True, size=None
-                    ),
-                ),
-                ("entrypoints", django.contrib.postgres.fields.ArrayField(base_field=models.TextField(), size=None)),
+                ("queues", TextArrayField(help_text="None: all of them.", null=True)),
+                ("entrypoints", TextArrayField()),
                 ("slots", models.IntegerField()),
                 ("state", models.TextField()),
+                ("liveness_limit", models.DurationField(help_text="Of silence, after which its jobs are taken over.")),
                 ("started_at", models.DateTimeField()),
                 ("beat_at", models.DateTimeField(help_text="Its last sign of life.")),
             ],
             options={
                 "db_table": table("worker"),
+                "default_permissions": ("view",),
                 "ordering": ("name",),
                 "managed": False,
             },
