@@ -3,16 +3,8 @@
 from __future__ import annotations
 
 import logging
-        with self._lock:
-            self._left = True
-        if not self._borrowed:
-            self._clean()  # for those who are called now
-        try:
-            for call in self.at_end:
-                call(error)
-        finally:
-            if not self._borrowed:
-                self._clean()
+import threading
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
