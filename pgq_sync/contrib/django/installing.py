@@ -13,6 +13,7 @@ from pgq_sync.contrib.django.configuration import configuration
 from pgq_sync.contrib.django.tables import names
 from pgq_sync.errors import SchemaError
 from pgq_sync.storage.database import DjangoSession
+from pgq_sync.storage.names import Names
 from pgq_sync.storage.schema import bring_up_to_date, changes, installed_version, is_installed, uninstall
 
 _FORBIDDEN = "42501"
@@ -85,5 +86,11 @@ def _rights_told(connection: Any) -> Iterator[None]:
         user = connection.settings_dict["USER"] or "that of the environment"
         raise SchemaError(
             f"{str(error).splitlines()[0]}: the user of the database {connection.alias!r} is {user}; run `migrate` as the owner "
-            f"of its tables, or `{names().command('install')}`, after which `migrate` changes nothing"
+            f"of its tables, or `{_plain().command('install')}`, after which `migrate` changes nothing"
         ) from error
+
+
+def _plain() -> Names:
+    """The names, in the words of pgq-sync's own command line: its user may be another one than the project's."""
+    found = names()
+    return Names(found.prefix, found.schema)
