@@ -13,15 +13,16 @@ from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync
-from django.db import connections
+from django.db import connections, transaction
 from django.test import override_settings
 
 from pgq_sync.contrib.django import DjangoPgQueuer
-from pgq_sync.testing import drain
+from pgq_sync.testing import drain, run_job
 from tests.django.site.shop.models import Order
 from tests.django.site.shop.tasks import place
 from tests.django.site.start import DSN, SETTINGS
 from tests.django.tasks_of_django import (
+    NATIVE,
     TaskResultDoesNotExist,
     TaskResultMismatch,
     TaskResultStatus,
@@ -273,3 +274,42 @@ def test_other_processes_run_tasks_and_read_results(pgq: DjangoPgQueuer, site_ds
     )
     other = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=60)
     assert other.stdout.strip() == "[1, 'mail']", other.stderr
+
+
+def test_tasks_are_drained_inside_a_transaction(pgq: DjangoPgQueuer) -> None:
+    with signals() as sent, transaction.atomic():
+        done, tried, later = tasks.place_order.enqueue("one"), tasks.third_time.enqueue(), tasks.orders.enqueue("two", False)
+        drain(pgq, connection="default")
+        for result in (done, tried, later):
+            result.refresh()
+        assert done.return_value == Order.objects.get(note="one").pk
+        assert (tried.return_value, tried.attempts) == (2, 3)
+        assert later.return_value == Order.objects.get(note="two").pk
+        transaction.set_rollback(True)
+    assert [name for name, *_ in sent].count("finished") == 3
+    assert not Order.objects.exists()
+    assert not pgq.jobs.count()
+
+
+def test_a_single_attempt_is_run_with_its_signals(pgq: DjangoPgQueuer) -> None:
+    with signals() as sent:
+        assert run_job(pgq, tasks.send.module_path, '{"args": ["a"], "kwargs": {}}') == ["a", 1]
+    assert [name for name, *_ in sent] == ["started", "finished"]
+
+
+def test_a_payload_that_no_task_has_written_fails_the_job(pgq: DjangoPgQueuer) -> None:
+    job_id = pgq.enqueue(tasks.send.module_path, "[1]")
+    drain(pgq)
+    record = pgq.jobs.get(job_id)
+    assert record is not None
+    assert "has no arguments of a task" in record.errors[0]["message"]
+
+
+@pytest.mark.skipif(NATIVE, reason="Django has tasks of its own")
+def test_without_the_package_the_way_to_get_it_is_told() -> None:
+    script = "import sys; sys.modules['django_tasks'] = None\nimport pgq_sync.contrib.django.backend"
+    environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "django.conf.global_settings"}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode != 0
+    assert done.stderr.splitlines()[-1].startswith("django.core.exceptions.ImproperlyConfigured: PgqBackend needs the tasks")
+    assert "pip install django-tasks" in done.stderr

@@ -42,6 +42,8 @@ def task(
         chosen = task_backends[backend].task_class
         kind = chosen if issubclass(chosen, PgqTask) else PgqTask if chosen is Task else chosen
         options = extras if issubclass(kind, PgqTask) else {}
-        return kind(func=func, priority=priority, queue_name=queue_name, backend=backend, takes_context=takes_context, **options)
+        own: dict[str, Any] = {"priority": priority, "queue_name": queue_name, "backend": backend, "takes_context": takes_context}
+        # Django 6.0 asks for it, and its own decorator takes none of the extras.
+        return kind(func=func, run_after=None, **own, **options)
 
     return decorate if function is None else decorate(function)
