@@ -190,7 +190,8 @@ class FinishedJobAdmin(Steering, JobAdmin):
     list_display = ("id", "status", "entrypoint", "queue", "attempts", "finished_at", "waited", "ran", "worker")
     list_filter = (StatusFilter, EntrypointFilter, QueueFilter, DayFilter, BeforeFilter)
     search_help_text = (
-        "By id in all of history; by a dedupe key, or by how an entrypoint begins, among the latest 20,000 jobs of the filters."
+        "By id in all of history; by a dedupe key, or by how an entrypoint begins, "
+        "among the latest 20,000 jobs of the filters, or 5,000 failed ones."
     )
 
     def get_fieldsets(self, request: Any, obj: Any = None) -> Any:

@@ -16,6 +16,7 @@ from django.utils.html import format_html
 from pgq_sync.contrib.django.models import Worker
 
 WINDOW = 20_000  # jobs that a filter looks through
+FAILED = 5_000  # failed ones that a filter looks through: few lie on a page of the disk, 20,000 took 0.28 s
 MOST = 1_000  # jobs that are counted and listed
 _NAMED = 2_000  # jobs whose entrypoints and queues are offered
 _DAYS = 8
@@ -83,12 +84,13 @@ class BoundedChangeList(ChangeList):
         if (before := self._before()) is not None:
             looked_at = looked_at.filter(**{f"{column}__lt": before})
             queryset = queryset.filter(**{f"{column}__lt": before})
-        bound = next(iter(looked_at.values_list(column, flat=True)[WINDOW - 1 : WINDOW]), None)
+        window = FAILED if self._by_time else WINDOW
+        bound = next(iter(looked_at.values_list(column, flat=True)[window - 1 : window]), None)
         if bound is None:
             return queryset
         older = self.get_query_string({"before": bound.isoformat() if self._by_time else bound}, ["p", "e"])
         kind = "failed jobs" if self._by_time else "jobs"
-        self.notice = format_html('<p>Among {} {}. <a href="{}">Look further back</a></p>', f"{WINDOW:,}", kind, older)
+        self.notice = format_html('<p>Among {} {}. <a href="{}">Look further back</a></p>', f"{window:,}", kind, older)
         return queryset.filter(**{f"{column}__gte": bound})
 
     def _before(self) -> int | datetime | None:
