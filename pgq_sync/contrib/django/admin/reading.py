@@ -71,18 +71,20 @@ class ReadingAdmin(admin.ModelAdmin):
         show = super().changeform_view
         return self._unless_missing(request, lambda: show(request, object_id, form_url, context | (extra_context or {})))
 
-    def response_action(self, request: Any, queryset: Any) -> Any:
+    def response_action(self, request: Any, queryset: Any, **more: Any) -> Any:
         if not all(each.isdecimal() for each in request.POST.getlist(ACTION_CHECKBOX_NAME)):
             messages.error(request, "There is something among the choices that is no id: nothing was done.")
             return HttpResponseRedirect(request.get_full_path())
         # The rows of a list have their filters; what is chosen on a job's page may be beyond those. Ids are what counts.
-        return super().response_action(request, queryset.none())
+        return super().response_action(request, queryset.none(), **more)
 
     def _allows(self, request: Any, what: str) -> bool:
         return bool(request.user.has_perm(f"{self.opts.app_label}.{what}_{self.opts.model_name}"))
 
     def _steering(self, request: Any) -> list[tuple[str, str]]:
-        return [(name, text) for name, (_, _, text) in self.get_actions(request).items()]
+        # A tuple in Django 5.2; from 6.1 on an object with attributes.
+        actions = self.get_actions(request).items()
+        return [(name, str(each[2] if type(each) is tuple else each.description)) for name, each in actions]
 
     def _unless_missing(self, request: Any, answer: Callable[[], HttpResponse]) -> HttpResponse:
         try:
