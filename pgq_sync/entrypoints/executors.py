@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,9 @@ from pgq_sync.storage.intake import refuse_unknown
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+
+Surround = Callable[[], AbstractContextManager[object]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +39,7 @@ class EntrypointExecutorParameters:
     limit: Limit | None = None  # None: unlimited
     timeout: float | None = None  # of an attempt, in seconds
     transactional: bool = False
-    prepare: Callable[[], None] | None = None  # to be called in another process before the function is imported there
+    surround: Surround | None = None  # what surrounds each job in a process of its own, the import of its function included
 
 
 class AbstractEntrypointExecutor(ABC):

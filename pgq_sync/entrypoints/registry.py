@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pgq_sync.entrypoints.calls import Call, JobCall
 from pgq_sync.entrypoints.database_retry import DatabaseRetry, DatabaseRetryEntrypointExecutor
-from pgq_sync.entrypoints.executors import AbstractEntrypointExecutor, EntrypointExecutor, EntrypointExecutorParameters
+from pgq_sync.entrypoints.executors import AbstractEntrypointExecutor, EntrypointExecutor, EntrypointExecutorParameters, Surround
 from pgq_sync.entrypoints.options import (
     CommonOptions,
     EntrypointOptions,
@@ -52,11 +52,11 @@ class Registry:
     """The entrypoints of one application. Functions are registered at import; workers read.
 
     Attributes:
-        prepare: what other processes call before they import a function that is registered from then on; a framework's.
+        surround: what surrounds each job in a process of its own, of entrypoints that are registered from then on; a framework's.
     """
 
     def __init__(self) -> None:
-        self.prepare: Callable[[], None] | None = None
+        self.surround: Surround | None = None
         self._entrypoints: dict[str, Entrypoint] = {}
         self._schedules: list[DeclaredSchedule] = []
 
@@ -151,7 +151,7 @@ class Registry:
             if given["executor_factory"] is None and not isinstance(call, TaskCall):
                 refuse_other_subject(func)  # an executor of the user's own may call it with something else
             self._refuse_second(name)
-            made = EntrypointExecutorParameters(func=func, call=call, prepare=self.prepare, **declared)
+            made = EntrypointExecutorParameters(func=func, call=call, surround=self.surround, **declared)
             self._entrypoints[name] = Entrypoint(made, _executor(made, given["executor_factory"], given["retry"]))
 
         return register

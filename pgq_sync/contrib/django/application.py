@@ -10,8 +10,7 @@ from django.utils.module_loading import autodiscover_modules
 from pgq_sync.app import PgQueuer
 from pgq_sync.contrib.django.configuration import LABEL, configuration
 from pgq_sync.contrib.django.connections import DjangoConnections, require_postgresql
-from pgq_sync.contrib.django.environment import DjangoEnvironment
-from pgq_sync.contrib.django.setup import setup
+from pgq_sync.contrib.django.environment import DjangoEnvironment, in_another_process
 from pgq_sync.contrib.django.tables import names
 from pgq_sync.contrib.django.transactions import joined_transaction
 from pgq_sync.settings import Settings
@@ -28,7 +27,7 @@ class DjangoPgQueuer(PgQueuer):
         super().__init__(_connect, _settings, None)
         # Apart from `backend`, in whose place tests put others for a while.
         self._own = self.backend = DjangoBackend(self.backend.clock)
-        self.registry.prepare = setup
+        self.registry.surround = in_another_process
         self.environment = DjangoEnvironment()
 
     def discover(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import warnings
 from collections.abc import Iterator
@@ -22,6 +23,8 @@ from pgq_sync.storage.database import DjangoSession, Session
 from pgq_sync.storage.store import HandlerTransaction
 from pgq_sync.storage.transactions import Finish, MakeIntake
 
+_ESCAPED = re.compile(r"([\\\s])")
+_BY_BACKSLASH = r"\\\1"
 _PASSED = ("pgq_sync", "contextlib", "django")  # by a warning on its way to the line that enqueues
 
 
@@ -127,6 +130,9 @@ def dsn_of(alias: str) -> str:
         given = require_postgresql(alias).get_connection_params()
     except ImproperlyConfigured as error:
         raise ConfigError(f"DATABASES[{alias!r}]: {error}") from error
+    if role := require_postgresql(alias).settings_dict["OPTIONS"].get("assume_role"):
+        # As Django does after it has connected. A blank or a backslash in an option is escaped by a backslash.
+        given["options"] = f"{given.get('options', '')} -c role={_ESCAPED.sub(_BY_BACKSLASH, role)}".strip()
     known = {option.keyword.decode() for option in psycopg.pq.Conninfo.get_defaults()}
     # Beside them stand options of Django and of psycopg's objects; our connections set their encoding themselves.
     return make_conninfo("", **{name: value for name, value in given.items() if name in known - {"client_encoding"}})

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any
 
+from django.core.exceptions import ImproperlyConfigured
 from django.db import close_old_connections, connections, reset_queries
 
+from pgq_sync.contrib.django.setup import setup
+from pgq_sync.engine.environment import within
 from pgq_sync.models import Job
 
 logger = logging.getLogger("pgq_sync.django")
@@ -44,7 +48,7 @@ class ConnectionCare:
         self._left = False
         self._cut_off = False
         # This thread's own objects, by which another one can reach the connections.
-        self._wrappers: list[Any] = [connections[alias] for alias in connections]
+        self._wrappers = list(_wrappers())
 
     def __enter__(self) -> None:
         if not self._borrowed:
@@ -78,11 +82,28 @@ class ConnectionCare:
 
     def _clean(self) -> None:
         for wrapper in connections.all(initialized_only=True):
+            if self._cut_off and wrapper.connection is not None:
+                wrapper.connection.close()  # Django's pool would give it to another job, with a request on its way to it
             if wrapper.in_atomic_block:
                 _abandon(wrapper)
-            elif self._cut_off or getattr(wrapper.connection, "closed", False):
+            elif getattr(wrapper.connection, "closed", False):
                 wrapper.close()  # of a broken one Django itself would know by the failure of the next query
         close_old_connections()
+
+
+@contextmanager
+def in_another_process() -> Iterator[None]:
+    """What surrounds each job in a process of its own, to which nothing but its module's name is known."""
+    setup()
+    with within(ConnectionCare(borrowed=False)):
+        yield
+
+
+def _wrappers() -> Iterator[Any]:
+    for alias in connections:
+        # Of one whose driver is missing nobody waits for an answer.
+        with suppress(ImproperlyConfigured):
+            yield connections[alias]
 
 
 def _cancel(connection: Any) -> None:

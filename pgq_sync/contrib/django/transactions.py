@@ -42,10 +42,15 @@ class DjangoTransaction:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         try:
             self._atomic.__exit__(kind, error, traceback)
-        except Exception:
-            if not self._committed:
+        except BaseException as raised:  # a callback may raise what steers a job, too late
+            if not self._committed or isinstance(raised, KeyboardInterrupt):
                 raise
             logger.exception("a callback of transaction.on_commit has failed; the job has succeeded")
+        if kind is None and not self._committed:
+            connections[self._alias].rollback()
+            raise transaction.TransactionManagementError(
+                f"atomic() on {self._alias!r} does not commit: a transactional job needs AUTOCOMMIT in DATABASES"
+            )
 
     def open(self) -> Any:
         return connections[self._alias]

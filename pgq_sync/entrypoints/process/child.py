@@ -15,7 +15,6 @@ from multiprocessing.connection import Connection
 from types import FrameType
 from typing import Any
 
-from pgq_sync.entrypoints.calls import Call
 from pgq_sync.entrypoints.context import Context
 from pgq_sync.entrypoints.process.answers import answered
 from pgq_sync.entrypoints.process.references import unpack
@@ -33,7 +32,7 @@ def serve(connection: Connection[Any, Any], work: bytes) -> None:
     _ignore_signals()
     _end_with_parent()
     with contextlib.suppress(Exception):
-        _unpacked(work)  # imported before the first job's time runs; a job will tell what is wrong
+        _import(work)  # imported before the first job's time runs; a job will tell what is wrong
     try:
         connection.send_bytes(READY)
         while (job := connection.recv_bytes()) != GOODBYE:
@@ -48,17 +47,17 @@ def run(work: bytes, job: bytes) -> bytes:
 
 
 def _call(packed: bytes, job: bytes) -> Any:
-    call, wants_result = _unpacked(packed)
+    called, wants_result, surround = pickle.loads(packed)  # noqa: S301  from the worker
     claimed: Job = pickle.loads(job)  # noqa: S301
-    value = call(claimed, Context(claimed, {}, Producer(_no_intake, Settings, _no_queue)))
+    with contextlib.nullcontext() if surround is None else surround():
+        value = unpack(called)(claimed, Context(claimed, {}, Producer(_no_intake, Settings, _no_queue)))
     return value if wants_result else None
 
 
-def _unpacked(work: bytes) -> tuple[Call, bool]:
-    packed, wants_result, prepare = pickle.loads(work)  # noqa: S301  from the worker
-    if prepare is not None:
-        prepare()
-    return unpack(packed), wants_result
+def _import(work: bytes) -> None:
+    called, _, surround = pickle.loads(work)  # noqa: S301  from the worker
+    with contextlib.nullcontext() if surround is None else surround():
+        unpack(called)
 
 
 def _no_intake() -> Any:

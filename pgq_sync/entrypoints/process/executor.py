@@ -90,7 +90,7 @@ class ProcessExecutor(AbstractEntrypointExecutor):
         return self._made.get(os.getpid()) or self._made.setdefault(os.getpid(), self._make())
 
     def _make(self) -> Pool:
-        work = pickle.dumps((pack(self.parameters.call), self.parameters.store_result, self.parameters.prepare))
+        work = pickle.dumps((pack(self.parameters.call), self.parameters.store_result, self.parameters.surround))
         return ProcessPool(work, self._size) if self._pool is None else ForeignPool(work, self._pool)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from asgiref.sync import async_to_sync
 
+from pgq_sync.engine.attempt import Attempt
 from pgq_sync.entrypoints.context import Context
 
 
@@ -29,11 +30,21 @@ def run(start: Callable[[], Coroutine[Any, Any, Any]], context: Context) -> Any:
         return await start()
 
     try:
-        with context.waking(stop, idle=False):
+        with context.waking(lambda: _end(stop, context), idle=False):
             return async_to_sync(run_stoppable)()
     except asyncio.CancelledError:
         context.check()
         raise
+
+
+def _end(stop: _Stop, context: Context) -> None:
+    """Where it waits for the event loop the coroutine is cancelled, and where for a query in the slot's thread, that is."""
+    first = stop()
+    surrounding = context.surrounding if isinstance(context, Attempt) and context.timed_out else None
+    if first and surrounding is not None:
+        surrounding.discard()
+        # In a thread of its own, as the engine does: the server may be slow to take the request.
+        threading.Thread(target=surrounding.cancel, name="pgq-cancel", daemon=True).start()
 
 
 class _Stop:
@@ -52,7 +63,8 @@ class _Stop:
         if called:
             task.cancel()
 
-    def __call__(self) -> None:
+    def __call__(self) -> bool:
+        """Tells whether this was the first call."""
         with self._lock:
             first, self._called = not self._called, True
             cancel = self._cancel
@@ -61,3 +73,4 @@ class _Stop:
                 cancel()
             except RuntimeError:
                 pass  # the loop is closed: it has ended by itself
+        return first

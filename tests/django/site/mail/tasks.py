@@ -6,6 +6,9 @@ import asyncio
 import threading
 from typing import Any
 
+from asgiref.sync import sync_to_async
+from django.db import connection
+
 from pgq_sync import Cancelled, DatabaseRetry, Hold
 from pgq_sync.contrib.django.backend import PgqTaskContext, task
 from tests.django.site.shop.models import Order
@@ -111,3 +114,13 @@ def same(to: str) -> str:
 @task(keep_history=False)
 def forgotten() -> None:
     pass
+
+
+@task(timeout=0.3)
+async def waits_for_a_query() -> None:
+    await sync_to_async(_sleep_in_a_query)()
+
+
+def _sleep_in_a_query() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("select pg_sleep(60)")

@@ -6,7 +6,7 @@ from functools import partial
 
 from django.db import connection, transaction
 
-from pgq_sync import Context, DatabaseRetry, Job, ProcessExecutor
+from pgq_sync import Cancelled, Context, DatabaseRetry, Job, ProcessExecutor
 from pgq_sync.contrib.django import pgq
 from tests.django.site.shop.models import Order
 
@@ -95,3 +95,18 @@ def backend_pid() -> int:
     with connection.cursor() as cursor:
         cursor.execute("select pg_backend_pid()")
         return int(cursor.fetchone()[0])
+
+
+@pgq.task()
+def nothing() -> None:
+    pass
+
+
+@pgq.task(transactional=True)
+def place_then_cancel_late(note: str) -> None:
+    Order.objects.create(note=note)
+    transaction.on_commit(_cancel)
+
+
+def _cancel() -> None:
+    raise Cancelled("after the commit")
