@@ -22,8 +22,8 @@ else
 	$(BIN)/python -m pytest -m alone
 endif
 
-test-django: $(VENV)/.ready ## run the tests of Django alone (PYTHON=python3.13 VENV=.venv-3.13: with the Django that this Python takes)
-	$(BIN)/python -m pytest -n 4 --dist worksteal -m "not alone" tests/django $(ARGS)
+test-django: $(VENV)/.ready ## run the tests of Django and its example (PYTHON=python3.13 VENV=.venv-3.13: with the Django that this Python takes)
+	$(BIN)/python -m pytest -n 4 --dist worksteal -m "not alone" tests/django tests/examples $(ARGS)
 
 faults: $(VENV)/.ready ## kill, stop, cut and crash everything at full length; `make test` does it in brief
 	PGQ_FAULTS=full $(BIN)/python -m pytest tests/faults $(ARGS)

@@ -52,7 +52,7 @@ def address(server: str, make_shop: MakeShop) -> Iterator[str]:
         database(server, "template0") as dsn,
         make_shop(DATABASE_URL=dsn).start("demo", "--port=0", command=MANAGE) as demo,
     ):
-        found = re.search(r"http://\S+(?=/)", demo.stdout.wait_for("Starting development server"))
+        found = re.search(r"http://\S+(?=/)", demo.stdout.wait_for("development server at"))
         assert found is not None
         demo.stderr.wait_for("started:")
         yield found[0]

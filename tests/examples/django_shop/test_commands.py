@@ -14,7 +14,7 @@ from tests.waiting import PATIENCE
 def test_the_demo_needs_nothing_but_the_package(make_shop: MakeShop, tmp_path: Path) -> None:
     with make_shop().start("demo", "--port=0", f"--data={tmp_path / 'postgres'}", command=MANAGE) as demo:
         demo.stderr.wait_for("started:")
-        address = re.search(r"http://\S+/", demo.stdout.wait_for("Starting development server"))
+        address = re.search(r"http://\S+/", demo.stdout.wait_for("development server at"))
         assert address is not None
         with urllib.request.urlopen(address[0], timeout=PATIENCE) as answer:
             assert "Fountain pen" in answer.read().decode()
