@@ -164,6 +164,26 @@ def test_a_corrected_order_gets_its_receipt(open_page: OpenPage) -> None:
     expect(page.get_by_role("status")).to_have_text("The receipt is sent.")
 
 
+def test_a_failed_job_is_retried_from_the_admin(open_page: OpenPage) -> None:
+    page = open_page("/")
+    order(page, "grace@nowhere.example")
+    expect(page.get_by_role("status")).to_contain_text("no such mailbox")
+    at = page.url
+    number = at.rstrip("/").rsplit("/", 1)[1]
+    log_in(page)
+    page.goto(f"/admin/orders/order/{number}/change/")
+    page.get_by_label("Email").fill("grace@example.com")
+    page.get_by_role("button", name="Save", exact=True).click()
+    page.goto("/admin/pgq_sync/finishedjob/?status=failed")
+    # The latest of those that have failed.
+    page.get_by_role("row").filter(has_text="send_receipt").first.get_by_role("checkbox").check()
+    page.locator("select[name=action]").select_option("requeue")
+    page.locator("button[name=index]").click()
+    expect(page.locator(".messagelist")).to_contain_text("put back")
+    page.goto(at)
+    expect(page.get_by_role("status")).to_have_text("The receipt is sent.")
+
+
 def test_no_page_is_wider_than_a_phone(open_page: OpenPage) -> None:
     page = open_page("/", viewport=PHONE)
     order(page, "a.customer.with.a.remarkably.long.name@some.remarkably.long.domain.example.com")
