@@ -1,7 +1,8 @@
 """Where connections come from: an own pool, the caller's pool, or the caller's one connection.
 
 What the caller owns is used and never closed. Nothing is opened before it is needed, and nothing is shared with a
-forked child. Passwords stay out of every message.
+forked child. Passwords stay out of every message. A little longer than other files: the three sources answer one protocol,
+and are read side by side.
 """
 
 from __future__ import annotations

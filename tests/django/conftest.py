@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -52,9 +53,16 @@ def site_dsn(server: str, site_template: str) -> Iterator[str]:
 @pytest.fixture
 def pgq(site_dsn: str) -> Iterator[DjangoPgQueuer]:
     """The site's application, on that database."""
+    with application_on(site_dsn) as pgq:
+        yield pgq
+
+
+@contextmanager
+def application_on(dsn: str) -> Iterator[DjangoPgQueuer]:
+    """The site's application, on a database; nothing of it stays open."""
     from django.db import connections
 
-    point_to(site_dsn)
+    point_to(dsn)
     application.forget_settings()
     yield application
     application.close()

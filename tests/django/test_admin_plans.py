@@ -12,11 +12,10 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from pgq_sync.contrib.django import DjangoPgQueuer
-from pgq_sync.contrib.django import pgq as application
 from pgq_sync.contrib.django.admin.looking import WINDOW
 from pgq_sync.testing.databases import create_database, drop_database
 from tests.django.clients import client, listing, page, text
-from tests.django.conftest import point_to
+from tests.django.conftest import application_on
 from tests.django.filling import fill
 
 HISTORY = 120_000
@@ -66,13 +65,8 @@ def many(server: str, site_template: str) -> Iterator[str]:
 @pytest.fixture
 def full(many: str) -> Iterator[DjangoPgQueuer]:
     """The site's application on it."""
-    from django.db import connections
-
-    point_to(many)
-    application.forget_settings()
-    yield application
-    application.close()
-    connections.close_all()
+    with application_on(many) as pgq:
+        yield pgq
 
 
 def queries(browser: Client, address: str, asked: dict[str, str]) -> list[str]:

@@ -94,6 +94,19 @@ def log_in(page: Page) -> None:
     expect(page.get_by_role("link", name="Log out").or_(page.get_by_role("button", name="Log out"))).to_be_visible()
 
 
+def order_that_is_corrected(page: Page, who: str) -> str:
+    """Orders with an address that the mail server refuses for good, and corrects it in the admin; the order's page."""
+    order(page, f"{who}@nowhere.example")
+    expect(page.get_by_role("status")).to_contain_text("no such mailbox")
+    at = page.url
+    number = at.rstrip("/").rsplit("/", 1)[1]
+    log_in(page)
+    page.goto(f"/admin/orders/order/{number}/change/")
+    page.get_by_label("Email").fill(f"{who}@example.com")
+    page.get_by_role("button", name="Save", exact=True).click()
+    return at
+
+
 def test_an_order_is_followed_by_its_receipt(open_page: OpenPage) -> None:
     page = open_page("/")
     order(page, "ada@example.com")
@@ -151,29 +164,14 @@ def test_a_report_is_made_when_it_is_asked_for(open_page: OpenPage) -> None:
 
 def test_a_corrected_order_gets_its_receipt(open_page: OpenPage) -> None:
     page = open_page("/")
-    order(page, "ada@nowhere.example")
-    expect(page.get_by_role("status")).to_contain_text("no such mailbox")
-    at = page.url
-    number = at.rstrip("/").rsplit("/", 1)[1]
-    log_in(page)
-    page.goto(f"/admin/orders/order/{number}/change/")
-    page.get_by_label("Email").fill("ada@example.com")
-    page.get_by_role("button", name="Save", exact=True).click()
-    page.goto(at)
+    page.goto(order_that_is_corrected(page, "ada"))
     page.get_by_role("button", name="Send it again").click()
     expect(page.get_by_role("status")).to_have_text("The receipt is sent.")
 
 
 def test_a_failed_job_is_retried_from_the_admin(open_page: OpenPage) -> None:
     page = open_page("/")
-    order(page, "grace@nowhere.example")
-    expect(page.get_by_role("status")).to_contain_text("no such mailbox")
-    at = page.url
-    number = at.rstrip("/").rsplit("/", 1)[1]
-    log_in(page)
-    page.goto(f"/admin/orders/order/{number}/change/")
-    page.get_by_label("Email").fill("grace@example.com")
-    page.get_by_role("button", name="Save", exact=True).click()
+    at = order_that_is_corrected(page, "grace")
     page.goto("/admin/pgq_sync/finishedjob/?status=failed")
     # The latest of those that have failed.
     page.get_by_role("row").filter(has_text="send_receipt").first.get_by_role("checkbox").check()
